@@ -1,0 +1,44 @@
+//! How are documents added, and what is said about it?
+
+use anyhow::Result;
+use quiverdb::{Collection, CollectionConfig, Database};
+
+use super::args::Add;
+use super::intake::{describe, take_in};
+use super::output::Format;
+use super::session::{Outcome, Session};
+
+/// Rejected documents that are listed for people; the rest is counted.
+const REJECTED_SHOWN_MAX: usize = 20;
+
+/// `quiver add`.
+pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
+    let collection = if arguments.dry_run { rehearsal(session, arguments)? } else { target(session, arguments)? };
+    let intake = take_in(&collection, &arguments.paths, arguments.sync, arguments.dry_run)?;
+    let report = &intake.report;
+    if session.output.format == Format::People {
+        intake.warn(REJECTED_SHOWN_MAX);
+    }
+    session.output.show(report, std::slice::from_ref(report), || {
+        let mood = if arguments.dry_run { "would be: " } else { "" };
+        format!("{mood}{}", describe(report))
+    })?;
+    Ok(intake.outcome())
+}
+
+fn target(session: &Session, arguments: &Add) -> Result<Collection> {
+    session.collection_or_new(&arguments.target.collection, arguments.model.as_deref())
+}
+
+/// A dry run creates nothing: where there is no collection yet, one in memory stands in for it.
+fn rehearsal(session: &Session, arguments: &Add) -> Result<Collection> {
+    let name = &arguments.target.collection;
+    if session.has_collection(name)? {
+        return target(session, arguments);
+    }
+    let config = match &arguments.model {
+        Some(model) => CollectionConfig::new().model(model),
+        None => CollectionConfig::new(),
+    };
+    Ok(Database::in_memory()?.collection_with(name, config)?)
+}

@@ -1,0 +1,390 @@
+//! Which words does the command line know?
+//!
+//! Types for clap and nothing else; `quiver help VERB` prints what stands here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quiverdb::chunk::ChunkerKind;
+use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
+use quiverdb::{Filter, Language, Metric, Mode};
+use serde::de::DeserializeOwned;
+
+const AFTER_HELP: &str = "\
+Examples:
+  quiver search --in ~/notes \"how do I share data between threads?\"
+  quiver add ~/notes report.md && quiver search -k 3 \"what did we decide?\"
+  quiver search --json --filter \"media_type = 'text/markdown'\" borrowing | jq .hits[0].text
+
+Exit codes:
+  0  done
+  1  the world's fault: I/O, a model that is not there, stopped by Ctrl-C
+  2  the caller's: bad flags, bad input, nothing of that name
+  3  ours: damaged data, a bug
+  4  partly done: some documents were rejected (they are listed), the rest is in";
+
+/// The embedded vector database that embeds for you: text in, cited passages out
+#[derive(Parser)]
+#[command(name = "quiver", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// The database: a folder
+    #[arg(long, global = true, env = "QUIVER_DB", default_value = "./quiver.db", value_name = "DIR")]
+    pub(crate) db: PathBuf,
+    /// Print one JSON value
+    #[arg(long, global = true, conflicts_with = "jsonl")]
+    pub(crate) json: bool,
+    /// Print one JSON value a line
+    #[arg(long, global = true)]
+    pub(crate) jsonl: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Find passages; with --in, add files or folders first (only what changed)
+    Search(Search),
+    /// Add files, folders, or JSONL documents from stdin
+    Add(Add),
+    /// Print whole documents
+    Get(Get),
+    /// Delete documents by id or by filter
+    Delete(Delete),
+    /// List, create, show, drop or rename collections
+    Collections(Collections),
+    /// The collections in numbers
+    Stats,
+    /// Check every record and invariant; exit code 3 where one is violated
+    Check,
+    /// Print the whole database as text
+    Dump,
+    /// Turn lines on stdin into vectors, one {"embedding": [...]} a line
+    Embed(Embed),
+    /// List, show or make models
+    Models(Models),
+    /// Measure the quality of search: nDCG@10, recall, MRR@10 and latency
+    Eval(Eval),
+    /// Measure speed on this machine
+    Bench(Bench),
+}
+
+/// Which collection.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// The collection
+    #[arg(short, long, default_value = "default", value_name = "NAME")]
+    pub(crate) collection: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Search {
+    /// What you want to know; several words need no quotes
+    #[arg(value_name = "QUERY", required_unless_present = "queries", conflicts_with = "queries")]
+    pub(crate) query: Vec<String>,
+    /// Add this file or folder first; may be given more than once. The whole collection is searched
+    #[arg(long = "in", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many hits
+    #[arg(short = 'k', long = "limit", default_value_t = 10, value_name = "N")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) ranking: Ranking,
+    /// Only documents that match, as in "year >= 2020 AND lang IN ('en', 'de')", or JSON
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) filter: Option<Filter>,
+    /// Drop hits that score lower
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) min_score: Option<f32>,
+    /// At most one hit a document
+    #[arg(long)]
+    pub(crate) group: bool,
+    /// Trade relevance (1) for variety (0)
+    #[arg(long, value_name = "X")]
+    pub(crate) mmr: Option<f32>,
+    /// Say how each score came about, and what took how long
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Show long passages whole
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Ask all queries of a JSONL file of {"_id", "text"}; prints one result a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: Option<PathBuf>,
+}
+
+/// How hits are ranked.
+#[derive(Args, Clone)]
+pub(crate) struct Ranking {
+    /// Which legs answer: vectors and text, vectors alone, or text alone [default: hybrid]
+    #[arg(long, value_parser = by_name::<Mode>, value_name = "hybrid|dense|text")]
+    pub(crate) mode: Option<Mode>,
+    /// How hybrid search fuses its legs: by score, or by reciprocal rank [default: score]
+    #[arg(long, value_enum, value_name = "score|rank", hide_possible_values = true)]
+    pub(crate) fusion: Option<FusionName>,
+    /// The weight of the dense leg in fusion by score [default: the model's]
+    #[arg(long, value_name = "X")]
+    pub(crate) weight: Option<f32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FusionName {
+    Score,
+    Rank,
+}
+
+impl Ranking {
+    /// The fusion asked for; `None` where the model's own is.
+    pub(crate) fn fusion(&self) -> Option<Fusion> {
+        match (self.fusion, self.weight) {
+            (Some(FusionName::Rank), _) => Some(Fusion::ReciprocalRank { k: RECIPROCAL_RANK_K }),
+            (Some(FusionName::Score) | None, Some(weight)) => Some(Fusion::Score { weight: Some(weight) }),
+            (Some(FusionName::Score), None) => Some(Fusion::Score { weight: None }),
+            (None, None) => None,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Add {
+    /// Files (text, Markdown, HTML, JSONL, ...) and folders; `-` reads JSONL documents from stdin
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Also remove documents that came from these paths and are gone
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The model of a new collection: `builtin` or a directory; that of an existing one must be the same
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Get {
+    /// Ids of documents
+    #[arg(required = true, value_name = "ID", allow_negative_numbers = true)]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Args)]
+pub(crate) struct Delete {
+    /// Ids of documents
+    #[arg(
+        required_unless_present = "filter",
+        conflicts_with = "filter",
+        value_name = "ID",
+        allow_negative_numbers = true
+    )]
+    pub(crate) ids: Vec<String>,
+    /// All documents that match
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) filter: Option<Filter>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Args)]
+pub(crate) struct Collections {
+    #[command(subcommand)]
+    pub(crate) verb: Option<CollectionsVerb>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CollectionsVerb {
+    /// All collections; the default
+    List,
+    /// Make a collection with settings of its own
+    Create(CreateCollection),
+    /// Print the whole stored configuration
+    Show {
+        /// The collection
+        name: String,
+    },
+    /// Drop a collection with all it holds
+    Drop {
+        /// The collection
+        name: String,
+    },
+    /// Give a collection another name
+    Rename {
+        /// Its name
+        from: String,
+        /// Its new name
+        to: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateCollection {
+    /// Letters, digits, `.`, `_` and `-`
+    pub(crate) name: String,
+    /// `builtin`, a model's directory, or `external` where every document brings its vector
+    #[arg(long, default_value = "builtin", value_name = "M")]
+    pub(crate) model: String,
+    /// Dimensions; needed with `--model external`, else the model's
+    #[arg(long, value_name = "N")]
+    pub(crate) dims: Option<usize>,
+    /// How vectors are compared [default: the model's]
+    #[arg(long, value_parser = by_name::<Metric>, value_name = "cosine|dot|l2")]
+    pub(crate) metric: Option<Metric>,
+    /// Tokens of a chunk [default: 256, or the model's limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_tokens: Option<usize>,
+    /// Tokens that neighbouring chunks share [default: 32]
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_overlap: Option<usize>,
+    /// How text is split [default: auto]
+    #[arg(long, value_parser = by_name::<ChunkerKind>, value_name = "auto|plain|markdown")]
+    pub(crate) chunker: Option<ChunkerKind>,
+    /// The language whose words are stemmed: english, german, french, ..., or none [default: english]
+    #[arg(long, value_parser = by_name::<Language>, value_name = "LANGUAGE")]
+    pub(crate) language: Option<Language>,
+}
+
+#[derive(Args)]
+pub(crate) struct Embed {
+    /// `builtin` or a model's directory
+    #[arg(long, default_value = "builtin", value_name = "M")]
+    pub(crate) model: String,
+    /// The lines are queries, not passages
+    #[arg(long)]
+    pub(crate) query: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ModelsVerb>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelsVerb {
+    /// The models that need no path; the default
+    List,
+    /// Print a model's whole specification, and where each field comes from
+    Show {
+        /// `builtin` or a model's directory
+        #[arg(value_name = "M")]
+        model: String,
+    },
+    /// Make a static model, such as the built-in one, from an encoder
+    Distill(Distill),
+}
+
+#[derive(Args)]
+pub(crate) struct Distill {
+    /// The encoder's directory
+    #[arg(value_name = "DIR")]
+    pub(crate) encoder: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Texts to learn from: JSONL of {"text", "source"?}; `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: PathBuf,
+    /// Dimensions of the new model
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub(crate) dims: usize,
+    /// Sentences, phrases and short passages that the encoder reads
+    #[arg(long, default_value_t = 150_000, value_name = "N")]
+    pub(crate) sentences: usize,
+    /// Passes over them
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub(crate) epochs: usize,
+    /// Sentences of a training step
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub(crate) batch: usize,
+    /// The learning rate of Adam
+    #[arg(long, default_value_t = 1e-3, value_name = "X")]
+    pub(crate) learning_rate: f32,
+    /// The same seed makes the same model
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Keep the encoder's vectors here, so that a second run or one after Ctrl-C need not make them again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// The new model's name [default: the name of the file]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// What the new model calls its encoder [default: the directory's own name for it]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) teacher: Option<String>,
+    /// The encoder's licence, which the new model states
+    #[arg(long, default_value = "that of the teacher", value_name = "LICENCE")]
+    pub(crate) licence: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Eval {
+    /// JSONL of {"_id", "text"}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: PathBuf,
+    /// Which documents answer which query: query-id, document-id, grade; or TREC's four columns
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qrels: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) ranking: Ranking,
+    /// Compare dense, text, hybrid by score and hybrid by reciprocal rank
+    #[arg(long, conflicts_with_all = ["mode", "fusion"])]
+    pub(crate) compare: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) verb: BenchVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchVerb {
+    /// How many texts a second does a model embed?
+    Embed(BenchEmbed),
+    /// How long does a search take, in each mode?
+    Search(BenchSearch),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchEmbed {
+    /// `builtin` or a model's directory
+    #[arg(long, default_value = "builtin", value_name = "M")]
+    pub(crate) model: String,
+    /// JSONL of {"text"}; without it, passages of 100 words are made up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Stop after so many seconds
+    #[arg(long, default_value_t = 10.0, value_name = "S")]
+    pub(crate) seconds: f64,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchSearch {
+    /// `builtin` or a model's directory
+    #[arg(long, default_value = "builtin", value_name = "M")]
+    pub(crate) model: String,
+    /// JSONL documents; without them, passages of 100 words are made up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Documents at most
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub(crate) documents: usize,
+    /// Queries in each mode
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) queries: usize,
+    /// The seed of the words
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    pub(crate) seed: u64,
+}
+
+/// Reads a name as serde does, so that flags and JSON know the same ones.
+fn by_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
+}

@@ -1,0 +1,196 @@
+//! How do files get into a collection while a person watches?
+//!
+//! Joins [`sources`](super::sources) and the collection: progress on the way, Ctrl-C between batches, and afterwards,
+//! where asked, the removal of what is gone.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use quiverdb::{AddOptions, AddReport, Collection, Document, DocumentId};
+use serde_json::Value;
+
+use super::output::{count, duration, harmless, note, thousands};
+use super::progress;
+use super::session::Outcome;
+use super::sources;
+
+/// What became of the files, and whether Ctrl-C cut it short.
+pub(crate) struct Intake {
+    pub(crate) report: AddReport,
+    pub(crate) interrupted: bool,
+    /// Documents that were not valid UTF-8 and were read with replacement characters.
+    lossy: u64,
+}
+
+impl Intake {
+    pub(crate) fn outcome(&self) -> Outcome {
+        match (self.interrupted, self.report.rejected.is_empty()) {
+            (true, _) => Outcome::Interrupted,
+            (false, false) => Outcome::Partly,
+            (false, true) => Outcome::Done,
+        }
+    }
+
+    /// Lists on stderr what was rejected (at most so many, and how many more), and says what else is not as expected.
+    pub(crate) fn warn(&self, rejected_max: usize) {
+        let rejected = &self.report.rejected;
+        for entry in rejected.iter().take(rejected_max) {
+            note(&format!("skipped {}: {}", harmless(&entry.source), harmless(&entry.reason)));
+        }
+        if rejected.len() > rejected_max {
+            let more = thousands((rejected.len() - rejected_max) as u64);
+            note(&format!("... and {more} more; `quiver add --json` lists all"));
+        }
+        if self.lossy > 0 {
+            let documents = count(self.lossy, "document");
+            note(&format!("{documents} of invalid UTF-8, read with replacement characters; filter: lossy = true"));
+        }
+        if self.interrupted {
+            note("stopped; what was added stays, and the same command goes on from there");
+        }
+    }
+}
+
+/// Adds the documents of these paths (`-` is stdin). With `sync`, documents that came from them and are gone are
+/// removed. With `dry_run`, nothing is written.
+pub(crate) fn take_in(collection: &Collection, paths: &[PathBuf], sync: bool, dry_run: bool) -> Result<Intake> {
+    let sources = sources::open(paths)?;
+    let cancel = progress::stop_on_ctrl_c();
+    let spinner = progress::spinner("reading");
+    let show = |report: &AddReport| spinner.set_message(so_far(report));
+    let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel) };
+    let (mut seen, mut lossy) = (HashSet::new(), 0);
+    let documents = sources.documents().inspect(|document| {
+        let Ok(document) = document else { return };
+        lossy += u64::from(document.metadata.get("lossy") == Some(&Value::Bool(true)));
+        if sync {
+            seen.insert(document.id.clone());
+        }
+    });
+    let added = collection.add_with(documents, &options);
+    spinner.finish_and_clear();
+    let mut report = added?;
+    let interrupted = progress::stop_listening();
+    if sync && !interrupted {
+        let gone = gone(collection, sources.roots(), &seen, &report)?;
+        report.removed = gone.len() as u64;
+        if !dry_run && !gone.is_empty() {
+            report.removed = collection.delete_many(&gone)?;
+        }
+    }
+    Ok(Intake { report, interrupted, lossy })
+}
+
+fn so_far(report: &AddReport) -> String {
+    let documents = report.added + report.replaced + report.unchanged;
+    format!("{}, {} embedded", count(documents, "document"), count(report.chunks_embedded, "passage"))
+}
+
+/// Documents that came from one of the roots and were not seen there this time. What could not be read this time is
+/// not gone: not a rejected file, not what lies in a rejected folder, not the rows of a file with a rejected row.
+fn gone(
+    collection: &Collection,
+    roots: &[PathBuf],
+    seen: &HashSet<DocumentId>,
+    report: &AddReport,
+) -> Result<Vec<DocumentId>> {
+    let unread: Vec<&Path> = report.rejected.iter().map(|entry| Path::new(without_line(&entry.source))).collect();
+    let mut gone = Vec::new();
+    for document in collection.scan()? {
+        let document = document?;
+        let Some(source) = source(&document) else { continue };
+        let ours = roots.iter().any(|root| source.starts_with(root));
+        let unread = || unread.iter().any(|path| source.starts_with(path) || source.ends_with(path));
+        if ours && !seen.contains(&document.id) && !unread() {
+            gone.push(document.id);
+        }
+    }
+    Ok(gone)
+}
+
+/// `rows.jsonl:7` without its line number.
+fn without_line(source: &str) -> &str {
+    match source.rsplit_once(':') {
+        Some((path, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => path,
+        Some(_) | None => source,
+    }
+}
+
+fn source(document: &Document) -> Option<&Path> {
+    document.metadata.get("source").and_then(Value::as_str).map(Path::new)
+}
+
+/// The report as a sentence.
+pub(crate) fn describe(report: &AddReport) -> String {
+    let AddReport {
+        added,
+        replaced,
+        unchanged,
+        removed,
+        rejected,
+        chunks_embedded,
+        chunks_reused,
+        texts_truncated,
+        seconds,
+    } = report;
+    let mut parts = Vec::new();
+    let outcomes = [(*added, "added"), (*replaced, "replaced"), (*unchanged, "unchanged"), (*removed, "removed")];
+    for (number, what) in outcomes {
+        if number > 0 {
+            parts.push(format!("{} {what}", thousands(number)));
+        }
+    }
+    if !rejected.is_empty() {
+        parts.push(format!("{} rejected", thousands(rejected.len() as u64)));
+    }
+    let documents = if parts.is_empty() { "nothing to add".into() } else { format!("documents: {}", parts.join(", ")) };
+    let mut passages = format!("{} embedded", count(*chunks_embedded, "passage"));
+    if *chunks_reused > 0 {
+        passages += &format!(", {} reused", thousands(*chunks_reused));
+    }
+    if *texts_truncated > 0 {
+        passages += &format!(", {} cut to the model's limit", thousands(*texts_truncated));
+    }
+    format!("{documents}; {passages}; {}", duration(seconds * 1e3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quiverdb::Database;
+    use quiverdb::types::Rejected;
+    use serde_json::json;
+
+    fn from(id: &str, source: &str) -> Document {
+        Document::new(id, "text").metadata(json!({"source": source}))
+    }
+
+    #[test]
+    fn only_what_came_from_a_root_and_was_not_seen_is_gone() -> Result<()> {
+        let collection = Database::in_memory()?.collection("c")?;
+        collection.add_many([
+            from("kept.md", "/a/kept.md"),
+            from("gone.md", "/a/gone.md"),
+            from("other.md", "/ab/other.md"),
+            from("unreadable.md", "/a/unreadable.md"),
+            from("rows.jsonl#1", "/a/rows.jsonl"),
+            from("deep.md", "/a/closed/deep.md"),
+            Document::new("by hand", "text"),
+        ])?;
+        let rejected = ["/a/unreadable.md", "rows.jsonl:2", "/a/closed"];
+        let rejected = rejected.map(|source| Rejected { source: source.into(), reason: String::new() }).to_vec();
+        let report = AddReport { rejected, ..AddReport::default() };
+        let found = gone(&collection, &["/a".into()], &HashSet::from(["kept.md".into()]), &report)?;
+        assert_eq!(found, ["gone.md".into()]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_report_reads_as_a_sentence() {
+        let mut report = AddReport { added: 1_112, chunks_embedded: 1, seconds: 1.24, ..AddReport::default() };
+        assert_eq!(describe(&report), "documents: 1,112 added; 1 passage embedded; 1.2 s");
+        report = AddReport { unchanged: 3, ..AddReport::default() };
+        assert_eq!(describe(&report), "documents: 3 unchanged; 0 passages embedded; 0 µs");
+    }
+}

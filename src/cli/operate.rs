@@ -1,0 +1,57 @@
+//! What does the database hold, and is it sound?
+
+use anyhow::Result;
+use quiverdb::types::CollectionStats;
+use serde_json::json;
+
+use super::output::{Table, count, size, thousands};
+use super::session::{Outcome, Session};
+
+/// `quiver stats`.
+pub(crate) fn stats(session: &Session) -> Result<Outcome> {
+    let collections = session.existing()?.collections()?;
+    let whole = json!({"collections": collections});
+    session.output.show(&whole, &collections, || table(&collections))?;
+    Ok(Outcome::Done)
+}
+
+/// The collections as a table.
+pub(crate) fn table(collections: &[CollectionStats]) -> String {
+    if collections.is_empty() {
+        return "no collections yet: `quiver add PATH` makes one".into();
+    }
+    let mut table = Table::new(&["collection", ">documents", ">passages", ">segments", "model", ">dims"]);
+    for collection in collections {
+        table.row([
+            collection.name.clone(),
+            thousands(collection.documents),
+            thousands(collection.chunks),
+            thousands(collection.segments),
+            collection.model.clone(),
+            thousands(collection.dims as u64),
+        ]);
+    }
+    let bytes = collections.iter().map(|collection| collection.bytes_on_disk).max().unwrap_or(0);
+    format!("{}{} on disk\n", table.render(), size(bytes))
+}
+
+/// `quiver check`.
+pub(crate) fn check(session: &Session) -> Result<Outcome> {
+    let violations = session.existing()?.check()?;
+    session.output.show(&json!({"violations": violations}), &violations, || match violations.as_slice() {
+        [] => "sound: every record and invariant holds".into(),
+        violations => format!("{}\n{}", violations.join("\n"), count(violations.len() as u64, "violation")),
+    })?;
+    Ok(if violations.is_empty() { Outcome::Done } else { Outcome::Damaged })
+}
+
+/// `quiver dump`.
+pub(crate) fn dump(session: &Session) -> Result<Outcome> {
+    let dump = session.existing()?.dump()?;
+    match session.output.format {
+        super::output::Format::People => session.output.bytes(dump.as_bytes())?,
+        super::output::Format::Json => session.output.value(&json!({"dump": dump}))?,
+        super::output::Format::Jsonl => session.output.values(&dump.lines().collect::<Vec<_>>())?,
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,289 @@
+//! How is a question asked, and how are the answers shown?
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Result;
+use quiverdb::{Collection, DocumentId, Hit, Query, SearchResults};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::Search;
+use super::intake::{describe, take_in};
+use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
+use super::passage::{Page, line_number, render};
+use super::session::{Outcome, Session};
+use super::sources::{self, NamedQuery};
+
+/// Lines of a passage on a terminal, unless `--full` asks for all.
+const PASSAGE_LINES_MAX: usize = 6;
+/// Queries of a batch that are answered at a time.
+const BATCH_QUERIES: usize = 64;
+
+/// Files that could not be added before a search and are listed; the rest is counted.
+const REJECTED_SHOWN_MAX: usize = 3;
+
+/// `quiver search`.
+pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
+    let collection = if arguments.paths.is_empty() {
+        session.collection(&arguments.target.collection)?
+    } else {
+        let collection = session.collection_or_new(&arguments.target.collection, None)?;
+        if add_first(&collection, arguments)? == Outcome::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+        collection
+    };
+    match &arguments.queries {
+        Some(file) => answer_all(&session.output, &collection, arguments, &sources::queries(file)?)?,
+        None => answer(&session.output, &collection, arguments)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// `--in`: adds what changed. Files that cannot be added are told of and do not fail the search, whose answer is whole
+/// without them.
+fn add_first(collection: &Collection, arguments: &Search) -> Result<Outcome> {
+    let intake = take_in(collection, &arguments.paths, false, false)?;
+    intake.warn(REJECTED_SHOWN_MAX);
+    let report = &intake.report;
+    if report.added + report.replaced > 0 {
+        note(&describe(report));
+    }
+    Ok(intake.outcome())
+}
+
+fn query(arguments: &Search, text: String) -> Query {
+    let mut query = Query::text(text).limit(arguments.limit);
+    if let Some(mode) = arguments.ranking.mode {
+        query = query.mode(mode);
+    }
+    if let Some(fusion) = arguments.ranking.fusion() {
+        query = query.fusion(fusion);
+    }
+    if let Some(filter) = &arguments.filter {
+        query = query.filter(filter.clone());
+    }
+    if let Some(score) = arguments.min_score {
+        query = query.min_score(score);
+    }
+    if let Some(lambda) = arguments.mmr {
+        query = query.mmr(lambda);
+    }
+    query.group(arguments.group)
+}
+
+fn answer(output: &Output, collection: &Collection, arguments: &Search) -> Result<()> {
+    let text = arguments.query.join(" ");
+    let results = collection.search(query(arguments, text.clone()))?;
+    match output.format {
+        Format::People => answer_people(output, collection, arguments, &text, &results),
+        Format::Json => output.value(&results),
+        Format::Jsonl => output.values(&results.hits),
+    }
+}
+
+fn answer_people(
+    output: &Output,
+    collection: &Collection,
+    arguments: &Search,
+    text: &str,
+    results: &SearchResults,
+) -> Result<()> {
+    let shortened = output.is_terminal() && !arguments.full;
+    let page = Page { width: output.width(), indent: 4, lines_max: shortened.then_some(PASSAGE_LINES_MAX) };
+    let mut places = Places { collection, texts: HashMap::new() };
+    let mut shown = String::new();
+    for (index, hit) in results.into_iter().enumerate() {
+        if index > 0 {
+            shown.push('\n');
+        }
+        shown += &headline(index + 1, &places.of(hit)?, hit, &page);
+        if arguments.explain {
+            shown += &format!("    {}\n", styled(FAINT, &explain(hit)));
+        }
+        shown += &render(&hit.text, &collection.highlights(text, &hit.text), &page);
+    }
+    output.text(&shown)?;
+    summarise(collection, arguments, results)
+}
+
+/// The number, the place and the score; below, the headings that lead to the passage.
+fn headline(number: usize, place: &str, hit: &Hit, page: &Page) -> String {
+    let number = styled(FAINT, &format!("{number:>2}."));
+    let score = styled(FAINT, &format!("{:.3}", hit.score));
+    let headline = format!("{number} {}  {score}\n", styled(NAME, &harmless(place)));
+    match path(hit) {
+        Some(path) => headline + &headings(&path, page),
+        None => headline,
+    }
+}
+
+fn headings(path: &str, page: &Page) -> String {
+    let room = page.width.saturating_sub(page.indent).max(10);
+    // The innermost headings say most, so a path that is too long loses its beginning.
+    let excess = path.chars().count().saturating_sub(room);
+    let shown: String = match excess {
+        0 => path.to_owned(),
+        excess => "...".chars().chain(path.chars().skip(excess + 3)).collect(),
+    };
+    format!("{:indent$}{}\n", "", styled(FAINT, &harmless(&shown)), indent = page.indent)
+}
+
+/// Title and headings, without saying the same thing twice.
+fn path(hit: &Hit) -> Option<String> {
+    let title = hit.title.as_deref().unwrap_or_default();
+    let path = match (title, hit.heading.as_str()) {
+        ("", heading) => heading.to_owned(),
+        (title, "") => title.to_owned(),
+        (title, heading) if heading.split(" > ").next() == Some(title) => heading.to_owned(),
+        (title, heading) => format!("{title} > {heading}"),
+    };
+    (!path.is_empty()).then(|| path.replace('\n', " "))
+}
+
+/// Where hits stand, as `id:line`; the texts of documents are read once.
+struct Places<'a> {
+    collection: &'a Collection,
+    texts: HashMap<DocumentId, String>,
+}
+
+impl Places<'_> {
+    fn of(&mut self, hit: &Hit) -> Result<String> {
+        if !is_a_file(hit) {
+            return Ok(hit.document.to_string());
+        }
+        if !self.texts.contains_key(&hit.document) {
+            let text = self.collection.get(hit.document.clone())?.map(|document| document.text);
+            self.texts.insert(hit.document.clone(), text.unwrap_or_default());
+        }
+        Ok(format!("{}:{}", hit.document, line_number(&self.texts[&hit.document], hit.start)))
+    }
+}
+
+/// Whether the document is a whole file, so that its lines are the file's; a row of a file is not.
+fn is_a_file(hit: &Hit) -> bool {
+    let source = hit.metadata.get("source").and_then(Value::as_str);
+    source.is_some_and(|source| Path::new(source).ends_with(hit.document.to_string()))
+}
+
+/// Each leg's score and rank, and what came of them.
+fn explain(hit: &Hit) -> String {
+    let leg = |name: &str, score: Option<f32>, rank: Option<usize>| {
+        let rank = rank.map_or(String::new(), |rank| format!(" (#{rank})"));
+        score.map(|score| format!("{name} {score:.2}{rank}"))
+    };
+    let parts = [
+        leg("dense", hit.scores.dense, hit.ranks.dense),
+        leg("text", hit.scores.text, hit.ranks.text),
+        leg("fused", hit.scores.fused, None),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+/// The last line, on stderr: how many hits, how fast, out of how much.
+fn summarise(collection: &Collection, arguments: &Search, results: &SearchResults) -> Result<()> {
+    let stats = collection.stats()?;
+    let timings = &results.timings_ms;
+    if results.hits.is_empty() {
+        note(if stats.chunks == 0 {
+            "no hits: the collection is empty; `quiver add PATH` fills it"
+        } else if arguments.filter.is_some() || arguments.min_score.is_some() {
+            "no hits: try it without --filter or --min-score"
+        } else {
+            "no hits: try other words, or --mode hybrid"
+        });
+    }
+    let hits = count(results.hits.len() as u64, "hit");
+    let passages = count(stats.chunks, "passage");
+    let summary =
+        format!("{hits} in {} ({}, {}, {passages})", duration(timings.total), results.mode.name(), stats.model);
+    note(&styled(FAINT, &summary));
+    if arguments.explain {
+        let stages = [
+            ("embed", timings.embed),
+            ("filter", timings.filter),
+            ("retrieve", timings.retrieve),
+            ("fuse", timings.fuse),
+            ("hydrate", timings.hydrate),
+        ];
+        let stages = stages.map(|(stage, ms)| format!("{stage} {}", duration(ms)));
+        note(&styled(FAINT, &stages.join("  ")));
+    }
+    if let Some(degraded) = &results.degraded {
+        note(degraded);
+    }
+    Ok(())
+}
+
+/// A batch's answer to one query.
+#[derive(Serialize)]
+struct Answer {
+    _id: String,
+    #[serde(flatten)]
+    results: SearchResults,
+}
+
+/// `--queries`: one line each, in their order; with `--json` an array.
+fn answer_all(output: &Output, collection: &Collection, arguments: &Search, queries: &[NamedQuery]) -> Result<()> {
+    let mut all = Vec::new();
+    for batch in queries.chunks(BATCH_QUERIES) {
+        let asked = batch.iter().map(|named| query(arguments, named.text.clone())).collect();
+        let results = collection.search_many(asked)?;
+        let answers = batch.iter().zip(results).map(|(named, results)| Answer { _id: named.id.clone(), results });
+        match output.format {
+            Format::Json => all.extend(answers),
+            Format::People | Format::Jsonl => output.values(&answers.collect::<Vec<_>>())?,
+        }
+    }
+    if output.format == Format::Json { output.value(&all) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quiverdb::types::{Ranks, Scores};
+    use serde_json::json;
+
+    fn hit() -> Hit {
+        Hit {
+            document: "a.md".into(),
+            chunk: 0,
+            start: 0,
+            end: 4,
+            text: "text".into(),
+            title: Some("Title".into()),
+            heading: "Title > Section".into(),
+            metadata: json!({"source": "/notes/a.md"}),
+            score: 0.521,
+            scores: Scores { dense: Some(0.61), text: Some(8.3), fused: Some(0.521) },
+            ranks: Ranks { dense: Some(2), text: None },
+        }
+    }
+
+    #[test]
+    fn an_explanation_names_each_leg_with_score_and_rank() {
+        assert_eq!(explain(&hit()), "dense 0.61 (#2)  text 8.30  fused 0.52");
+    }
+
+    #[test]
+    fn a_title_that_is_also_the_first_heading_is_said_once() {
+        assert_eq!(path(&hit()).as_deref(), Some("Title > Section"));
+        assert_eq!(path(&Hit { heading: "Other".into(), ..hit() }).as_deref(), Some("Title > Other"));
+        assert_eq!(path(&Hit { heading: String::new(), title: None, ..hit() }), None);
+    }
+
+    #[test]
+    fn lines_are_told_of_files_and_not_of_their_rows() {
+        assert!(is_a_file(&hit()));
+        assert!(!is_a_file(&Hit { document: "a.md#3".into(), ..hit() }));
+        assert!(!is_a_file(&Hit { metadata: json!({}), ..hit() }));
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_loses_its_beginning() {
+        let page = Page { width: 24, indent: 4, lines_max: None };
+        let shown = anstream::adapter::strip_str(&headings("A first heading > A second heading", &page)).to_string();
+        assert_eq!(shown, "    ... A second heading\n");
+    }
+}

@@ -1,0 +1,129 @@
+//! Which database is meant, and may it be made?
+//!
+//! Invariant: a verb that only reads never creates anything.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use quiverdb::{Collection, CollectionConfig, Database};
+
+use super::output::Output;
+
+/// What every verb works with.
+pub(crate) struct Session {
+    /// The database's folder, as the user gave it.
+    pub(crate) path: PathBuf,
+    /// Where and how results are shown.
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// Opens the database, which must exist.
+    pub(crate) fn existing(&self) -> Result<Database> {
+        if !self.is_there() {
+            let message = format!("there is no database at {}", self.path.display());
+            return Err(Mistake::new(message)
+                .hint("`quiver add PATH` makes one, `--db DIR` or QUIVER_DB names another")
+                .into());
+        }
+        Ok(Database::open(&self.path)?)
+    }
+
+    /// The folder alone says nothing: a database is one that holds the data file.
+    fn is_there(&self) -> bool {
+        self.path.join("data.redb").is_file()
+    }
+
+    /// Opens the database, or makes it.
+    pub(crate) fn existing_or_new(&self) -> Result<Database> {
+        Ok(Database::open(&self.path)?)
+    }
+
+    /// Opens a collection that must exist, of a database that must exist.
+    pub(crate) fn collection(&self, name: &str) -> Result<Collection> {
+        let database = self.existing()?;
+        if has(&database, name)? {
+            return Ok(database.open_collection(name)?);
+        }
+        let message = format!("there is no collection `{name}` in {}", self.path.display());
+        Err(Mistake::new(message).hint(format!("it has {}", names(&database)?)).into())
+    }
+
+    /// Whether there is such a collection; makes nothing.
+    pub(crate) fn has_collection(&self, name: &str) -> Result<bool> {
+        Ok(self.is_there() && has(&self.existing()?, name)?)
+    }
+
+    /// Opens a collection, or makes it; the model is given only where the user named one.
+    pub(crate) fn collection_or_new(&self, name: &str, model: Option<&str>) -> Result<Collection> {
+        let config = match model {
+            Some(model) => CollectionConfig::new().model(model),
+            None => CollectionConfig::new(),
+        };
+        Ok(self.existing_or_new()?.collection_with(name, config)?)
+    }
+}
+
+/// Whether the database has a collection of this name.
+pub(crate) fn has(database: &Database, name: &str) -> Result<bool> {
+    Ok(database.collections()?.iter().any(|collection| collection.name == name))
+}
+
+fn names(database: &Database) -> Result<String> {
+    let names: Vec<String> =
+        database.collections()?.into_iter().map(|collection| format!("`{}`", collection.name)).collect();
+    Ok(if names.is_empty() { "none yet: `quiver add PATH` makes one".into() } else { names.join(", ") })
+}
+
+/// How a verb that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All done.
+    Done,
+    /// Stopped by Ctrl-C after the batch at hand; what was committed stays.
+    Interrupted,
+    /// The database is damaged.
+    Damaged,
+    /// Some documents were rejected, the rest is in.
+    Partly,
+}
+
+impl Outcome {
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Interrupted => 1,
+            Self::Damaged => 3,
+            Self::Partly => 4,
+        }
+    }
+}
+
+/// Something that the caller can put right.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    message: String,
+    /// What would help.
+    pub(crate) hint: Option<String>,
+}
+
+impl Mistake {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}

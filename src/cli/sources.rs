@@ -1,0 +1,119 @@
+//! Which documents and queries stand in these files?
+//!
+//! Joins the paths of the command line and [`quiverdb::formats`]; `-` is stdin. Paths are made absolute first, so that
+//! a document's `source` tells two folders of the same name apart.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use quiverdb::formats::{self, Loaded};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::session::Mistake;
+
+/// The files and folders to read.
+pub(crate) struct Sources {
+    roots: Vec<PathBuf>,
+    stdin: bool,
+}
+
+/// Looks whether all paths are there; reads nothing yet.
+pub(crate) fn open(paths: &[PathBuf]) -> Result<Sources> {
+    let mut sources = Sources { roots: Vec::new(), stdin: false };
+    for path in paths {
+        if path.as_os_str() == "-" {
+            sources.stdin = true;
+            continue;
+        }
+        sources.roots.push(path.canonicalize().map_err(|error| unreadable(path, error))?);
+    }
+    Ok(sources)
+}
+
+impl Sources {
+    /// The files and folders, absolute.
+    pub(crate) fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// All documents: those of stdin first, then path by path in the order of their names.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = Loaded> {
+        let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin"));
+        let files = self.roots.iter().flat_map(|root| formats::load(root));
+        stdin.into_iter().flatten().chain(files)
+    }
+}
+
+/// A query of a batch or an evaluation.
+pub(crate) struct NamedQuery {
+    pub(crate) id: String,
+    pub(crate) text: String,
+}
+
+/// The queries of a JSONL file of `{"_id", "text"}`; `-` is stdin.
+pub(crate) fn queries(file: &Path) -> Result<Vec<NamedQuery>> {
+    let mut queries = Vec::new();
+    for (number, row) in rows::<Value>(file)?.into_iter().enumerate() {
+        let id = row.get("_id").or_else(|| row.get("id")).and_then(id_of);
+        let (Some(id), Some(text)) = (id, row.get("text").and_then(Value::as_str)) else {
+            let message = format!("{}, row {}: a query needs \"_id\" and \"text\"", file.display(), number + 1);
+            return Err(Mistake::new(message).into());
+        };
+        queries.push(NamedQuery { id, text: text.to_owned() });
+    }
+    Ok(queries)
+}
+
+fn id_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The texts of a JSONL file; `-` is stdin.
+pub(crate) fn texts(file: &Path) -> Result<Vec<String>> {
+    let text = |row: Value| row.get("text").and_then(Value::as_str).map(str::to_owned);
+    Ok(rows(file)?.into_iter().filter_map(text).collect())
+}
+
+/// The objects of a JSONL file, blank lines left out.
+pub(crate) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    for (number, line) in reader(file)?.lines().enumerate() {
+        let line = line.with_context(|| file.display().to_string())?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let row = serde_json::from_str(&line)
+            .map_err(|error| Mistake::new(format!("{}, line {}: {error}", file.display(), number + 1)))?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// A whole file as text.
+pub(crate) fn read_text(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    reader(file)?.read_to_string(&mut text).with_context(|| file.display().to_string())?;
+    Ok(text)
+}
+
+fn reader(file: &Path) -> Result<Box<dyn BufRead>> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let opened = std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
+    Ok(Box::new(BufReader::new(opened)))
+}
+
+/// A path that is not there was mistyped; anything else is the system's.
+fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Mistake::new(format!("there is no file or folder {}", path.display())).into();
+    }
+    anyhow::Error::from(error).context(path.display().to_string())
+}

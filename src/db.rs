@@ -1,0 +1,615 @@
+//! The front door in code: open a database, open a collection, add, search.
+//!
+//! Invariants: a [`Collection`] knows its model, and a model that would make other vectors is refused by name; every
+//! handle is cheap to clone and may be shared between threads; reads run on snapshots and never wait for a write.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use quiverdb_storage::{
+    AnalyzerSettings, CollectionInfo, CollectionSettings, DocumentId, Filter, Language, Metric, Operation, SpaceSettings,
+    Store, StoredDocument, validate_collection_name,
+};
+use rayon::prelude::*;
+use serde_json::Value;
+
+use crate::chunk::ChunkerKind;
+use crate::config::{CollectionConfig, Model, StoredConfig};
+use crate::embed::{self, Embedder, ModelSpec};
+use crate::ingest::{self, AddOptions};
+use crate::query;
+use crate::types::{AddReport, CollectionStats, Document, Query, Rejected, SearchResults};
+use crate::{Error, Result};
+
+/// The model of collections that name none.
+const DEFAULT_MODEL: &str = "builtin";
+const CHUNK_TOKENS: usize = 256;
+const CHUNK_OVERLAP: usize = 32;
+/// Documents read at a time by a scan.
+const SCAN_PAGE: usize = 256;
+
+/// A database: a folder, or memory. One process writes to a folder at a time; a second gets a clear error.
+#[derive(Clone)]
+pub struct Database {
+    store: Store,
+    models: Arc<Models>,
+}
+
+/// The models that are open, by source; collections share one copy of the weights.
+#[derive(Default)]
+struct Models(Mutex<HashMap<String, Arc<dyn Embedder>>>);
+
+impl Models {
+    fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(embedder) = open.get(source) {
+            return Ok(Arc::clone(embedder));
+        }
+        let embedder = embed::open(source)?;
+        open.insert(source.to_owned(), Arc::clone(&embedder));
+        Ok(embedder)
+    }
+}
+
+impl Database {
+    /// Opens the database in this folder, and makes one where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where another process has it open, the folder cannot be written, or its data is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self { store: Store::open(path.as_ref())?, models: Arc::default() })
+    }
+
+    /// A database that lives as long as its handles and touches no disk.
+    ///
+    /// # Errors
+    /// None in practice; the engine's own, should it fail to start.
+    pub fn in_memory() -> Result<Self> {
+        Ok(Self { store: Store::in_memory()?, models: Arc::default() })
+    }
+
+    /// Opens a collection as it was built, or makes one with the built-in model.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a name that cannot be one; [`Error::ModelRequired`] where the collection was built
+    /// with an application's own model.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        self.collection_with(name, CollectionConfig::new())
+    }
+
+    /// Opens a collection and compares it with this configuration, or makes one so configured.
+    ///
+    /// # Errors
+    /// [`Error::ModelMismatch`] where the model differs from the one that the collection was built with;
+    /// [`Error::InvalidInput`] where another setting does.
+    pub fn collection_with(&self, name: &str, config: CollectionConfig) -> Result<Collection> {
+        validate_collection_name(name)?;
+        match self.store.collection(name)? {
+            Some(info) => self.open_info(info, &config),
+            None => self.create(name, &config),
+        }
+    }
+
+    /// Opens a collection that must exist.
+    ///
+    /// # Errors
+    /// [`quiverdb_storage::Error::UnknownCollection`] where it does not.
+    pub fn open_collection(&self, name: &str) -> Result<Collection> {
+        self.open_collection_with(name, CollectionConfig::new())
+    }
+
+    /// Opens a collection that must exist, and compares it with this configuration.
+    ///
+    /// # Errors
+    /// As [`Database::open_collection`] and [`Database::collection_with`].
+    pub fn open_collection_with(&self, name: &str, config: CollectionConfig) -> Result<Collection> {
+        let unknown = || quiverdb_storage::Error::UnknownCollection(name.to_owned());
+        let info = self.store.collection(name)?.ok_or_else(unknown)?;
+        self.open_info(info, &config)
+    }
+
+    /// All collections in numbers, by name.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the database cannot be read.
+    pub fn collections(&self) -> Result<Vec<CollectionStats>> {
+        self.store.collections()?.into_iter().map(|info| Parts::new(self, info)?.stats()).collect()
+    }
+
+    /// Drops a collection with all it holds.
+    ///
+    /// # Errors
+    /// [`quiverdb_storage::Error::UnknownCollection`] where there is none of this name.
+    pub fn drop_collection(&self, name: &str) -> Result<()> {
+        Ok(self.store.drop_collection(name)?)
+    }
+
+    /// Gives a collection another name. Open handles stay valid.
+    ///
+    /// # Errors
+    /// Where `from` does not exist, `to` does, or `to` cannot be a name.
+    pub fn rename_collection(&self, from: &str, to: &str) -> Result<()> {
+        Ok(self.store.rename_collection(from, to)?)
+    }
+
+    /// Checks every record and invariant; returns what is violated, one sentence each. Reads the whole database.
+    ///
+    /// # Errors
+    /// Where the check itself cannot run.
+    pub fn check(&self) -> Result<Vec<String>> {
+        Ok(self.store.check()?)
+    }
+
+    /// The whole database as text, in a stable order.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn dump(&self) -> Result<String> {
+        Ok(self.store.dump()?)
+    }
+
+    fn create(&self, name: &str, config: &CollectionConfig) -> Result<Collection> {
+        let embedder = match &config.model {
+            Model::Unset => Some((self.models.open(DEFAULT_MODEL)?, Some(DEFAULT_MODEL.to_owned()))),
+            Model::Named(source) => Some((self.models.open(source)?, Some(embed::durable_source(source)?))),
+            Model::Given(embedder) => Some((Arc::clone(embedder), None)),
+            Model::External(_) => None,
+        };
+        let settings = settings_of(config, embedder.as_ref())?;
+        let info = match self.store.create_collection(name, &settings) {
+            // Another thread was faster: open what it made.
+            Err(quiverdb_storage::Error::CollectionExists(_)) => return self.collection_with(name, config.clone()),
+            other => other?,
+        };
+        let parts = Parts::new(self, info)?;
+        if let Some((embedder, _)) = embedder {
+            parts.accept(embedder)?;
+        }
+        Ok(Collection { parts: Arc::new(parts) })
+    }
+
+    fn open_info(&self, info: CollectionInfo, config: &CollectionConfig) -> Result<Collection> {
+        let parts = Parts::new(self, info)?;
+        parts.compare(config)?;
+        match &config.model {
+            Model::Unset => parts.require_source()?,
+            Model::Named(source) => parts.accept(self.models.open(source)?)?,
+            Model::Given(embedder) => parts.accept(Arc::clone(embedder))?,
+            Model::External(dims) => parts.expect_external(*dims)?,
+        }
+        Ok(Collection { parts: Arc::new(parts) })
+    }
+}
+
+fn settings_of(
+    config: &CollectionConfig,
+    embedder: Option<&(Arc<dyn Embedder>, Option<String>)>,
+) -> Result<CollectionSettings> {
+    let spec = embedder.map(|(embedder, _)| embedder.spec().clone());
+    let (dims, metric) = match (&spec, &config.model) {
+        (Some(spec), _) => (spec.dims, spec.metric),
+        (None, Model::External(dims)) => (*dims, config.metric.unwrap_or_default()),
+        (None, Model::Unset | Model::Named(_) | Model::Given(_)) => unreachable!("these bring a model"),
+    };
+    if let Some(spec) = &spec {
+        validate_metric(spec, config.metric)?;
+    }
+    let limit = spec.as_ref().map_or(usize::MAX, |spec| spec.max_tokens);
+    let chunk_tokens = config.chunk_tokens.unwrap_or(CHUNK_TOKENS.min(limit));
+    let chunk_overlap = config.chunk_overlap.unwrap_or(CHUNK_OVERLAP.min(chunk_tokens / 4));
+    validate_chunking(chunk_tokens, chunk_overlap, limit)?;
+    let stored = StoredConfig {
+        model: spec,
+        model_source: embedder.and_then(|(_, source)| source.clone()),
+        chunk_tokens,
+        chunk_overlap,
+        chunker: config.chunker.unwrap_or(ChunkerKind::Auto),
+    };
+    let analyzer = AnalyzerSettings { language: config.language.unwrap_or_default(), ..AnalyzerSettings::default() };
+    let application = serde_json::to_value(&stored).map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(CollectionSettings { analyzer, spaces: vec![SpaceSettings { name: "default".into(), dims, metric }], application })
+}
+
+fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
+    match given {
+        Some(metric) if metric != spec.metric => Err(Error::invalid(format!(
+            "model {} is made for the metric `{}`; got `{}`. Leave the metric out, or use external vectors",
+            spec.id,
+            spec.metric.name(),
+            metric.name()
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> {
+    if tokens < 8 || tokens > limit {
+        let most = if limit == usize::MAX { "any".to_owned() } else { limit.to_string() };
+        return Err(Error::invalid(format!("chunk_tokens must lie between 8 and the model's limit ({most}); got {tokens}")));
+    }
+    if overlap > tokens / 2 {
+        return Err(Error::invalid(format!(
+            "chunk_overlap must be at most half of chunk_tokens ({}); got {overlap}",
+            tokens / 2
+        )));
+    }
+    Ok(())
+}
+
+/// What a collection is made of; the recipes of ingest and query work on it.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) info: CollectionInfo,
+    pub(crate) config: StoredConfig,
+    models: Arc<Models>,
+    embedder: OnceLock<Arc<dyn Embedder>>,
+}
+
+impl Parts {
+    fn new(database: &Database, info: CollectionInfo) -> Result<Self> {
+        let config = serde_json::from_value(info.settings.application.clone()).map_err(|error| {
+            quiverdb_storage::Error::corrupt(format!("the configuration of collection `{}`", info.name), error.to_string())
+        })?;
+        let (store, models) = (database.store.clone(), Arc::clone(&database.models));
+        Ok(Self { store, info, config, models, embedder: OnceLock::new() })
+    }
+
+    /// The model, loaded at first use; `None` where vectors are external.
+    pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
+        if let Some(embedder) = self.embedder.get() {
+            return Ok(Some(embedder));
+        }
+        let Some(source) = &self.config.model_source else { return Ok(None) };
+        self.accept(self.models.open(source)?)?;
+        Ok(self.embedder.get())
+    }
+
+    pub(crate) fn has_model(&self) -> bool {
+        self.config.model.is_some()
+    }
+
+    /// The default space. Every collection has one.
+    pub(crate) fn space(&self) -> &SpaceSettings {
+        &self.info.settings.spaces[0]
+    }
+
+    pub(crate) fn hybrid_weight(&self) -> f32 {
+        self.config.model.as_ref().map_or(1.0, |spec| spec.hybrid_weight)
+    }
+
+    fn model_name(&self) -> &str {
+        self.config.model.as_ref().map_or("external", |spec| spec.id.as_str())
+    }
+
+    /// Refuses vectors of other dimensions, and such as no metric can rank.
+    pub(crate) fn validate_vector(&self, vector: &[f32], owner: &str) -> Result<()> {
+        let expected = self.space().dims;
+        if vector.len() != expected {
+            return Err(Error::DimensionMismatch {
+                collection: self.info.name.clone(),
+                model: self.model_name().to_owned(),
+                expected,
+                got: vector.len(),
+            });
+        }
+        Ok(self.space().metric.validate(vector).map_err(|reason| {
+            quiverdb_storage::Error::invalid(format!("{owner}: the vector {reason}"))
+        })?)
+    }
+
+    /// Takes a model for this collection if it makes the vectors that are stored.
+    fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
+        let given = embedder.spec();
+        let stored = self.config.model.as_ref();
+        if let Some(difference) = embed::identity_difference(stored, given) {
+            return Err(Error::ModelMismatch {
+                collection: self.info.name.clone(),
+                stored: self.model_name().to_owned(),
+                given: given.id.clone(),
+                difference,
+            });
+        }
+        self.embedder.get_or_init(|| embedder);
+        Ok(())
+    }
+
+    /// A collection of an application's own model cannot be opened by name alone.
+    fn require_source(&self) -> Result<()> {
+        match (&self.config.model, &self.config.model_source) {
+            (Some(spec), None) => {
+                Err(Error::ModelRequired { collection: self.info.name.clone(), model: spec.id.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn expect_external(&self, dims: usize) -> Result<()> {
+        if let Some(spec) = &self.config.model {
+            return Err(Error::ModelMismatch {
+                collection: self.info.name.clone(),
+                stored: spec.id.clone(),
+                given: "external vectors".into(),
+                difference: "the collection has a model".into(),
+            });
+        }
+        if dims != self.space().dims {
+            return Err(Error::DimensionMismatch {
+                collection: self.info.name.clone(),
+                model: "external".into(),
+                expected: self.space().dims,
+                got: dims,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is set explicitly must be what is stored.
+    fn compare(&self, config: &CollectionConfig) -> Result<()> {
+        let stored = &self.config;
+        let language = self.info.settings.analyzer.language;
+        self.compare_setting("chunk_tokens", config.chunk_tokens, stored.chunk_tokens)?;
+        self.compare_setting("chunk_overlap", config.chunk_overlap, stored.chunk_overlap)?;
+        self.compare_setting("chunker", config.chunker, stored.chunker)?;
+        self.compare_setting("language", config.language, language)?;
+        self.compare_setting("metric", config.metric, self.space().metric)
+    }
+
+    fn compare_setting<T: PartialEq + std::fmt::Debug>(&self, name: &str, given: Option<T>, stored: T) -> Result<()> {
+        match given {
+            Some(given) if given != stored => Err(Error::invalid(format!(
+                "collection `{}` was made with {name} {stored:?}; got {given:?}. Leave it out, or make another collection",
+                self.info.name
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn stats(&self) -> Result<CollectionStats> {
+        let snapshot = self.store.snapshot(self.info.id)?;
+        Ok(CollectionStats {
+            name: self.info.name.clone(),
+            documents: snapshot.documents(),
+            chunks: snapshot.chunks(),
+            segments: snapshot.segments(),
+            bytes_on_disk: self.store.bytes_on_disk()?,
+            model: self.model_name().to_owned(),
+            dims: self.space().dims,
+        })
+    }
+}
+
+/// A named set of documents with one model. Cheap to clone; shared between threads.
+#[derive(Clone)]
+pub struct Collection {
+    parts: Arc<Parts>,
+}
+
+impl Collection {
+    /// The name that it was opened by.
+    pub fn name(&self) -> &str {
+        &self.parts.info.name
+    }
+
+    /// The model that it was built with; `None` where vectors are external.
+    pub fn model(&self) -> Option<&ModelSpec> {
+        self.parts.config.model.as_ref()
+    }
+
+    /// The whole stored configuration.
+    pub fn describe(&self) -> Value {
+        serde_json::json!({
+            "name": self.parts.info.name,
+            "analyzer": self.parts.info.settings.analyzer,
+            "spaces": self.parts.info.settings.spaces,
+            "configuration": self.parts.info.settings.application,
+        })
+    }
+
+    /// Adds a document, or replaces the one of the same id. When this returns, the document is chunked, embedded,
+    /// durable and searchable; where it fails, nothing happened. Costs one transaction: for many documents use
+    /// [`Collection::add_many`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] and [`Error::DimensionMismatch`] for a document that cannot be taken,
+    /// [`Error::Embedding`] where the model fails, [`Error::Storage`] where the disk does.
+    pub fn add(&self, document: Document) -> Result<AddReport> {
+        ingest::add_one(&self.parts, document)
+    }
+
+    /// Adds many documents in batches, each one transaction. Documents that cannot be taken are listed in the report
+    /// and the rest goes on.
+    ///
+    /// # Errors
+    /// Where the disk fails; what was committed before stays.
+    pub fn add_many(&self, documents: impl IntoIterator<Item = Document>) -> Result<AddReport> {
+        self.add_with(documents.into_iter().map(Ok), &AddOptions::default())
+    }
+
+    /// [`Collection::add_many`] with progress, cancellation or as a dry run, for sources that may reject rows
+    /// themselves.
+    ///
+    /// # Errors
+    /// As [`Collection::add_many`].
+    pub fn add_with(
+        &self,
+        documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
+        options: &AddOptions<'_>,
+    ) -> Result<AddReport> {
+        ingest::add(&self.parts, documents, options)
+    }
+
+    /// Deletes a document; says whether it was there.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn delete(&self, id: impl Into<DocumentId>) -> Result<bool> {
+        Ok(self.delete_many(&[id.into()])? == 1)
+    }
+
+    /// Deletes documents in one transaction; returns how many there were.
+    ///
+    /// # Errors
+    /// Where the disk fails; then none is deleted.
+    pub fn delete_many(&self, ids: &[DocumentId]) -> Result<u64> {
+        let operations = ids.iter().cloned().map(Operation::Delete).collect();
+        Ok(self.parts.store.write(self.parts.info.id, operations)?.removed)
+    }
+
+    /// Deletes every document that matches; returns how many.
+    ///
+    /// # Errors
+    /// Where the disk fails; then none is deleted.
+    pub fn delete_matching(&self, filter: &Filter) -> Result<u64> {
+        let ids = self.parts.store.snapshot(self.parts.info.id)?.matching_documents(filter)?;
+        self.delete_many(&ids)
+    }
+
+    /// A document as it was given, or `None`.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where its bytes are damaged.
+    pub fn get(&self, id: impl Into<DocumentId>) -> Result<Option<Document>> {
+        self.snapshot()?.get(id)
+    }
+
+    /// All ids, in order.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn ids(&self) -> Result<Vec<DocumentId>> {
+        self.snapshot()?.ids()
+    }
+
+    /// All documents in order of id, read page by page from one snapshot.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn scan(&self) -> Result<impl Iterator<Item = Result<Document>>> {
+        Ok(Scan { snapshot: self.snapshot()?.inner, page: Vec::new().into_iter(), last: None, done: false })
+    }
+
+    /// The number of documents.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn count(&self) -> Result<u64> {
+        Ok(self.snapshot()?.count())
+    }
+
+    /// The collection in numbers.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn stats(&self) -> Result<CollectionStats> {
+        self.parts.stats()
+    }
+
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a query that cannot be answered, [`Error::Embedding`] where the model fails.
+    pub fn search(&self, query: Query) -> Result<SearchResults> {
+        self.snapshot()?.search(query)
+    }
+
+    /// Answers many queries in parallel, all on the same snapshot, in their order.
+    ///
+    /// # Errors
+    /// The first error of any of them.
+    pub fn search_many(&self, queries: Vec<Query>) -> Result<Vec<SearchResults>> {
+        let snapshot = self.snapshot()?;
+        queries.into_par_iter().map(|query| snapshot.search(query)).collect()
+    }
+
+    /// A consistent, repeatable view of the collection as it is now.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot { parts: Arc::clone(&self.parts), inner: self.parts.store.snapshot(self.parts.info.id)? })
+    }
+
+    /// The byte ranges of `text` whose words the text leg matches with `query`.
+    pub fn highlights(&self, query: &str, text: &str) -> Vec<Range<usize>> {
+        quiverdb_storage::highlights(&self.parts.info.settings.analyzer, query, text)
+    }
+
+    /// The language of the text analyser.
+    pub fn language(&self) -> Language {
+        self.parts.info.settings.analyzer.language
+    }
+}
+
+/// A collection as it was at one moment: later writes do not show. It pins the old data, so do not keep it for long.
+#[derive(Clone)]
+pub struct Snapshot {
+    parts: Arc<Parts>,
+    inner: quiverdb_storage::Snapshot,
+}
+
+impl Snapshot {
+    /// As [`Collection::search`].
+    ///
+    /// # Errors
+    /// As [`Collection::search`].
+    pub fn search(&self, query: Query) -> Result<SearchResults> {
+        query::search(&self.parts, &self.inner, &query)
+    }
+
+    /// As [`Collection::get`].
+    ///
+    /// # Errors
+    /// As [`Collection::get`].
+    pub fn get(&self, id: impl Into<DocumentId>) -> Result<Option<Document>> {
+        Ok(self.inner.document(&id.into())?.map(into_document))
+    }
+
+    /// As [`Collection::ids`].
+    ///
+    /// # Errors
+    /// As [`Collection::ids`].
+    pub fn ids(&self) -> Result<Vec<DocumentId>> {
+        Ok(self.inner.ids()?)
+    }
+
+    /// As [`Collection::count`].
+    pub fn count(&self) -> u64 {
+        self.inner.documents()
+    }
+}
+
+struct Scan {
+    snapshot: quiverdb_storage::Snapshot,
+    page: std::vec::IntoIter<StoredDocument>,
+    last: Option<DocumentId>,
+    done: bool,
+}
+
+impl Iterator for Scan {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.as_slice().is_empty() && !self.done {
+            match self.snapshot.scan(self.last.as_ref(), SCAN_PAGE) {
+                Ok(page) => {
+                    self.done = page.len() < SCAN_PAGE;
+                    self.page = page.into_iter();
+                }
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error.into()));
+                }
+            }
+        }
+        let document = self.page.next()?;
+        self.last = Some(document.id.clone());
+        Some(Ok(into_document(document)))
+    }
+}
+
+fn into_document(stored: StoredDocument) -> Document {
+    let StoredDocument { id, title, text, metadata, .. } = stored;
+    Document { id, text, title, metadata: Value::Object(metadata), vector: None }
+}

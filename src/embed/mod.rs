@@ -1,0 +1,182 @@
+//! How does text become vectors?
+//!
+//! One trait, [`Embedder`]: documents and queries are separate methods, because models treat them differently, and
+//! batches only, because one text at a time wastes most of a machine. What a collection was built with is its
+//! [`ModelSpec`]; two specs that differ in anything that changes a vector never share a collection.
+
+pub mod builtin;
+#[cfg(feature = "candle")]
+pub mod candle;
+mod open;
+pub mod spec;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::open::open;
+pub(crate) use self::open::{durable_source, identity_difference};
+use crate::Result;
+
+/// Text to vectors. Implement this to bring your own model: [`Embedder::spec`] and [`Embedder::embed_documents`]
+/// are enough.
+///
+/// A vector must not depend on the other texts of its batch.
+pub trait Embedder: Send + Sync {
+    /// What this model is; stored with every collection built with it.
+    fn spec(&self) -> &ModelSpec;
+
+    /// Embeds passages, in their order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Embedding`] where the model fails; no document of the batch is then written.
+    fn embed_documents(&self, texts: &[&str]) -> Result<Embeddings>;
+
+    /// Embeds search queries, in their order. `statistics` tell how common a word is in the collection searched, for
+    /// models that weigh words by it; others ignore them.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_documents`].
+    fn embed_queries(&self, texts: &[&str], statistics: &dyn WordStatistics) -> Result<Embeddings> {
+        let _ = statistics;
+        self.embed_documents(texts)
+    }
+
+    /// The byte range of every token that the model would read in `text`, without special tokens and without
+    /// truncation; ascending. Chunks are measured with it. The default counts words and single punctuation marks.
+    fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
+        words_and_marks(text)
+    }
+}
+
+/// How common words are in a collection.
+pub trait WordStatistics {
+    /// The number of chunks in the collection.
+    fn chunks(&self) -> u64;
+    /// The number of chunks that hold this word, as the collection's text analyser reads it (lowercased, stemmed);
+    /// `None` where the analyser does not index it (punctuation, say).
+    fn chunks_with(&self, word: &str) -> Option<u64>;
+}
+
+/// No collection at hand: every word counts alike.
+pub struct NoStatistics;
+
+impl WordStatistics for NoStatistics {
+    fn chunks(&self) -> u64 {
+        0
+    }
+
+    fn chunks_with(&self, _word: &str) -> Option<u64> {
+        None
+    }
+}
+
+/// Vectors of a batch, row-major `[texts, dims]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// Dimensions of each vector.
+    pub dims: usize,
+    /// `texts * dims` numbers.
+    pub values: Vec<f32>,
+    /// How many texts were longer than the model's limit and were cut.
+    pub truncated: usize,
+}
+
+impl Embeddings {
+    /// The vectors, one slice of `dims` numbers each.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dims.max(1))
+    }
+}
+
+/// What a model is: everything that changes a vector, and how to use it well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// The name that users give: `builtin`, a directory, or the name of an application's own model.
+    pub id: String,
+    /// What runs it: `builtin`, `static`, `candle`, or `yours`.
+    pub backend: String,
+    /// The model's revision, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Dimensions of its vectors.
+    pub dims: usize,
+    /// The longest text in tokens, special tokens counted.
+    pub max_tokens: usize,
+    /// How many of these the special tokens take.
+    #[serde(default)]
+    pub special_tokens: usize,
+    /// `cosine`, `dot` or `l2`.
+    pub metric: quiverdb_storage::Metric,
+    /// How token vectors become one: `mean`, `cls`, ...
+    #[serde(default)]
+    pub pooling: String,
+    /// Whether vectors have unit length.
+    #[serde(default)]
+    pub normalized: bool,
+    /// Put before every query.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub query_prompt: String,
+    /// Put before every passage.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub document_prompt: String,
+    /// SHA-256 of the weights, in hex; empty where the model has none to digest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub weights_digest: String,
+    /// SHA-256 of the tokenizer, in hex.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tokenizer_digest: String,
+    /// The weight of this model's cosine against the text leg's normalised BM25 score in hybrid search: the better
+    /// the model, the more. Not part of the identity.
+    #[serde(default = "default_hybrid_weight")]
+    pub hybrid_weight: f32,
+}
+
+fn default_hybrid_weight() -> f32 {
+    1.0
+}
+
+impl ModelSpec {
+    /// A spec for an application's own model: cosine over vectors of `dims` numbers, at most 256 tokens a text.
+    pub fn new(id: impl Into<String>, dims: usize) -> Self {
+        Self {
+            id: id.into(),
+            backend: "yours".into(),
+            revision: None,
+            dims,
+            max_tokens: 256,
+            special_tokens: 0,
+            metric: quiverdb_storage::Metric::Cosine,
+            pooling: String::new(),
+            normalized: false,
+            query_prompt: String::new(),
+            document_prompt: String::new(),
+            weights_digest: String::new(),
+            tokenizer_digest: String::new(),
+            hybrid_weight: default_hybrid_weight(),
+        }
+    }
+}
+
+/// The byte ranges of words and of single other visible characters. Words are cut after [`WORD_BYTES_MAX`] bytes, and
+/// every ideograph or syllable beyond Latin, Greek and Cyrillic counts alone, as most models' vocabularies have it.
+fn words_and_marks(text: &str) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut growing = false;
+    for (start, character) in text.char_indices() {
+        let end = start + character.len_utf8();
+        let in_word = character.is_alphanumeric() && character < ALPHABETS_END;
+        match ranges.last_mut() {
+            Some(last) if growing && in_word && end - last.start <= WORD_BYTES_MAX => last.end = end,
+            _ if character.is_whitespace() => {}
+            _ => ranges.push(start..end),
+        }
+        growing = in_word;
+    }
+    ranges
+}
+
+/// Longer words are several tokens in any vocabulary.
+const WORD_BYTES_MAX: usize = 16;
+/// The first character after the Latin, Greek, Cyrillic, Armenian, Hebrew and Arabic blocks.
+const ALPHABETS_END: char = '\u{0780}';

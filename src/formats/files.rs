@@ -1,0 +1,225 @@
+//! Which documents are in these files?
+//!
+//! One file is open at a time. A file that cannot be read is rejected and the next one is tried.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::decode::{Decoded, decode, is_binary, is_utf16};
+use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document};
+use super::kinds::{Kind, kind};
+use super::time::rfc3339;
+use super::walk::{Walk, walk};
+use super::{Loaded, rejected};
+use crate::DocumentId;
+use crate::chunk::first_heading;
+use crate::types::{Document, Rejected};
+
+/// Documents of a file or folder, one by one. Made by [`super::load`].
+pub struct Loader {
+    /// Ids are relative to this folder.
+    root: PathBuf,
+    files: Walk,
+    rows: Option<Rows>,
+    files_read: u64,
+    lossy: u64,
+}
+
+/// A file that holds several documents, and the path that their `source` names.
+struct Rows {
+    source: String,
+    documents: Documents,
+}
+
+enum Documents {
+    Lines(Jsonl<Box<dyn BufRead + Send>>),
+    Values(std::vec::IntoIter<Loaded>),
+}
+
+/// What one file holds.
+enum Content {
+    One(Document),
+    Many(Rows),
+}
+
+impl Loader {
+    pub(super) fn new(path: &Path) -> Self {
+        let (root, files): (PathBuf, Walk) = if path.is_dir() {
+            (path.to_owned(), walk(path))
+        } else {
+            let root = path.parent().unwrap_or(Path::new("")).to_owned();
+            (root, Box::new(std::iter::once(Ok(path.to_owned()))))
+        };
+        Self { root, files, rows: None, files_read: 0, lossy: 0 }
+    }
+
+    /// How many files were opened so far.
+    pub fn files_read(&self) -> u64 {
+        self.files_read
+    }
+
+    /// How many documents so far had bytes replaced because they were not valid Unicode; their metadata say
+    /// `"lossy": true`.
+    pub fn lossy(&self) -> u64 {
+        self.lossy
+    }
+
+    /// The next document of the file that holds several, while there is one.
+    fn next_row(&mut self) -> Option<Loaded> {
+        let Rows { source, documents } = self.rows.as_mut()?;
+        let row = match documents {
+            Documents::Lines(lines) => {
+                let before = lines.lossy();
+                let row = lines.next();
+                self.lossy += lines.lossy() - before;
+                row
+            }
+            Documents::Values(values) => values.next(),
+        };
+        let Some(row) = row else {
+            self.rows = None;
+            return None;
+        };
+        Some(row.map(|document| with_source(document, source)))
+    }
+
+    fn open(&mut self, path: &Path) -> Result<Content, Rejected> {
+        let source = path.to_string_lossy().into_owned();
+        let reject = |reason: String| rejected(source.clone(), reason);
+        let id = relative_id(&self.root, path).map_err(reject)?;
+        let kind = kind(path);
+        if kind == Kind::Unsupported {
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            return Err(reject(format!(".{extension} files are not supported by this version")));
+        }
+        let cannot = |error: std::io::Error| reject(format!("cannot be read: {error}"));
+        let file = File::open(path).map_err(cannot)?;
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(rfc3339);
+        self.files_read += 1;
+        let mut reader = BufReader::with_capacity(64 * 1024, file);
+        let head = reader.fill_buf().map_err(cannot)?;
+        if is_binary(head) {
+            return Err(reject("binary file".to_owned()));
+        }
+        if kind == Kind::JsonLines && !is_utf16(head) {
+            let documents = Documents::Lines(load_jsonl(Box::new(reader), id));
+            return Ok(Content::Many(Rows { source, documents }));
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(cannot)?;
+        let text = decode(bytes);
+        if kind == Kind::Unknown && text.lossy {
+            return Err(reject("neither text in UTF-8 nor of a known kind".to_owned()));
+        }
+        Ok(content(FileText { id, source, modified, kind, text }))
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Loaded;
+
+    fn next(&mut self) -> Option<Loaded> {
+        loop {
+            if let Some(row) = self.next_row() {
+                return Some(row);
+            }
+            let content = self.files.next()?.and_then(|path| self.open(&path));
+            match content {
+                Ok(Content::Many(rows)) => self.rows = Some(rows),
+                Ok(Content::One(document)) => {
+                    self.lossy += u64::from(document.metadata.get("lossy").is_some());
+                    return Some(Ok(document));
+                }
+                Err(rejected) => return Some(Err(rejected)),
+            }
+        }
+    }
+}
+
+/// A file that was read as a whole.
+struct FileText {
+    id: String,
+    source: String,
+    modified: Option<String>,
+    kind: Kind,
+    text: Decoded,
+}
+
+/// The document or documents of a file's text.
+fn content(file: FileText) -> Content {
+    match file.kind {
+        Kind::JsonLines => {
+            let reader: Box<dyn BufRead + Send> = Box::new(Cursor::new(file.text.text.into_bytes()));
+            Content::Many(Rows { source: file.source, documents: Documents::Lines(load_jsonl(reader, file.id)) })
+        }
+        Kind::Json => match json_documents(&file) {
+            Some(documents) => {
+                Content::Many(Rows { source: file.source, documents: Documents::Values(documents.into_iter()) })
+            }
+            None => Content::One(text_document(file, "application/json")),
+        },
+        Kind::Text(media_type) => Content::One(text_document(file, media_type)),
+        Kind::Unknown | Kind::Unsupported => Content::One(text_document(file, "text/plain")),
+    }
+}
+
+fn text_document(file: FileText, media_type: &str) -> Document {
+    let FileText { id, source, modified, kind: _, text: Decoded { text, lossy } } = file;
+    let mut metadata = Map::new();
+    metadata.insert("source".to_owned(), Value::String(source));
+    if let Some(modified) = modified {
+        metadata.insert("modified".to_owned(), Value::String(modified));
+    }
+    metadata.insert("media_type".to_owned(), json!(media_type));
+    if lossy {
+        metadata.insert("lossy".to_owned(), Value::Bool(true));
+    }
+    let title = if media_type == "text/markdown" { first_heading(&text) } else { None };
+    Document { id: DocumentId::Text(id), text, title, metadata: Value::Object(metadata), vector: None }
+}
+
+/// The documents of a JSON file that holds one or an array of them; `None` where it is any other JSON.
+fn json_documents(file: &FileText) -> Option<Vec<Loaded>> {
+    let value: Value = serde_json::from_str(&file.text.text).ok()?;
+    let first = value.get(0).unwrap_or(&value);
+    if !looks_like_document(first) {
+        return None;
+    }
+    let values = if let Value::Array(values) = value { values } else { vec![value] };
+    let load = |(at, value): (usize, Value)| {
+        let number = at + 1;
+        document(value, || format!("{}#{number}", file.id))
+            .map_err(|reason| rejected(format!("{}#{number}", file.source), format!("document {number}: {reason}")))
+    };
+    Some(values.into_iter().enumerate().map(load).collect())
+}
+
+/// Rows say where they come from, unless they say something else themselves.
+fn with_source(mut document: Document, source: &str) -> Document {
+    if let Value::Object(metadata) = &mut document.metadata {
+        metadata.entry("source").or_insert_with(|| Value::String(source.to_owned()));
+    }
+    document
+}
+
+/// The path below the root with forward slashes.
+fn relative_id(root: &Path, path: &Path) -> Result<String, String> {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    let mut id = String::new();
+    for component in relative.components() {
+        let Component::Normal(name) = component else { continue };
+        let name = name.to_str().ok_or("its name is not valid Unicode, so it cannot be an id; rename it")?;
+        if !id.is_empty() {
+            id.push('/');
+        }
+        id.push_str(name);
+    }
+    if id.is_empty() { Err("it has no name to be its id".to_owned()) } else { Ok(id) }
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

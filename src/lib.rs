@@ -1,0 +1,70 @@
+//! **The embedded vector database that embeds for you:** text in, cited passages out. One process, no server, no API
+//! key, and no download before the first answer.
+//!
+//! ```
+//! use quiverdb::{Database, Document, Query};
+//! use serde_json::json;
+//!
+//! # fn main() -> quiverdb::Result<()> {
+//! let db = Database::in_memory()?; // or Database::open("notes.db")
+//! let notes = db.collection("notes")?; // built-in model unless configured
+//! let text = "A value can be borrowed many times for reading, or once for writing.";
+//! notes.add(Document::new("rust-book", text).metadata(json!({"lang": "en"})))?;
+//! for hit in notes.search(Query::text("how does borrowing work?").limit(5))? {
+//!     println!("{:.3} {} [{}..{}] {}", hit.score, hit.document, hit.start, hit.end, hit.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Two flows
+//!
+//! ```text
+//! ingest:  load -> chunk -> embed -> commit ............ seal
+//! query :  embed -> retrieve (dense + text, filtered) -> fuse -> hydrate
+//! ```
+//!
+//! # The map: a question per module
+//!
+//! | module | question |
+//! |---|---|
+//! | [`types`] | What goes in and what comes out? |
+//! | [`config`] | How should a collection be made? |
+//! | [`chunk`] | Where does one passage end and the next begin? |
+//! | [`embed`] | How does text become vectors? |
+//! | [`formats`] | How do files become documents? |
+//! | [`fuse`] | How do two ranked lists become one? |
+//! | `ingest` | How does a document get in? |
+//! | `query` | How is a question answered? |
+//! | [`context`] | How do hits become a cited context for a language model? |
+//! | [`eval`] | How good is the answer, measured? |
+//! | [`db`] | The front door: [`Database`], [`Collection`] |
+//! | [`quiverdb_storage`] | How does it get to disk and back? |
+//!
+//! # Glossary
+//!
+//! A *document* has an id, a text and metadata. A *chunk* is a byte range of a document's text. A *space* is a vector
+//! space with dimensions and a metric. A *collection* is a named set of documents with one model. A *hit* is a chunk
+//! that answers a query. *Score*: larger is better. *Segment*: a sealed, derived index over a range of chunks;
+//! *tail*: the chunks newer than the last segment, searched exactly.
+
+pub mod chunk;
+pub mod config;
+pub mod context;
+pub mod db;
+pub mod embed;
+mod error;
+pub mod eval;
+pub mod formats;
+pub mod fuse;
+mod ingest;
+mod query;
+pub mod types;
+
+pub use config::CollectionConfig;
+pub use db::{Collection, Database, Snapshot};
+pub use embed::Embedder;
+pub use error::{Blame, Error, Result};
+pub use ingest::AddOptions;
+pub use quiverdb_storage::{DocumentId, Filter, Language, Metric};
+pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};

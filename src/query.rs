@@ -1,0 +1,320 @@
+//! How is a question answered? The recipe of the second flow: embed, retrieve, fuse, hydrate.
+//!
+//! Invariants: the filter takes part in retrieval, so `limit` hits come back if so many chunks match; a chunk that
+//! only one leg brought gets its exact score in the other before the two are fused; equal scores are ordered by
+//! document id and chunk.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use quiverdb_storage::{ChunkNumber, RoaringBitmap, Snapshot, TextHits};
+use serde_json::Value;
+
+use crate::db::Parts;
+use crate::embed::{NoStatistics, WordStatistics};
+use crate::fuse::{self, Fusion};
+use crate::ingest::expect_rows;
+use crate::types::{Hit, LIMIT_MAX, Mode, Query, Ranks, Scores, SearchResults, Timings};
+use crate::{Error, Result};
+
+/// Chunks that each leg hands to the fusion, at least.
+const CANDIDATES_MIN: usize = 100;
+
+/// Answers one query on a snapshot.
+pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<SearchResults> {
+    let start = Instant::now();
+    let mode = validate(parts, query)?;
+    let vector = query_vector(parts, snapshot, query, mode)?;
+    let embedded = Instant::now();
+    let allowed = query.filter.as_ref().map(|filter| snapshot.matching_chunks(filter)).transpose()?;
+    let filtered = Instant::now();
+
+    let mut depth = query.candidates.unwrap_or(CANDIDATES_MIN.max(query.limit * 4)).max(query.limit);
+    let (ranked, retrieved) = loop {
+        let legs = retrieve(snapshot, query, mode, vector.as_deref(), allowed.as_ref(), depth)?;
+        let retrieved = Instant::now();
+        let ranked = rank(parts, snapshot, query, mode, vector.as_deref(), &legs)?;
+        // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
+        if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
+            break (ranked, retrieved);
+        }
+        depth *= 4;
+    };
+    let fused = Instant::now();
+    let hits = ranked.into_iter().map(|candidate| candidate.into_hit(mode)).collect();
+
+    let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+    let end = Instant::now();
+    let timings_ms = Timings {
+        embed: ms(start, embedded),
+        filter: ms(embedded, filtered),
+        retrieve: ms(filtered, retrieved),
+        fuse: ms(retrieved, fused),
+        hydrate: ms(fused, end),
+        total: ms(start, end),
+    };
+    Ok(SearchResults { hits, mode, degraded: None, timings_ms })
+}
+
+/// Refuses what cannot be answered and says which mode answers.
+fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
+    if query.limit == 0 || query.limit > LIMIT_MAX {
+        return Err(Error::invalid(format!("limit must be 1 to {LIMIT_MAX}; got {}", query.limit)));
+    }
+    if query.min_score.is_some_and(f32::is_nan) {
+        return Err(Error::invalid("min_score is not a number"));
+    }
+    if let Some(lambda) = query.mmr.filter(|lambda| !(0.0..=1.0).contains(lambda)) {
+        return Err(Error::invalid(format!("mmr must lie between 0 (variety) and 1 (relevance); got {lambda}")));
+    }
+    if let Some(fusion) = &query.fusion {
+        fusion.validate()?;
+    }
+    if query.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
+        return Err(Error::invalid("the query is empty; ask with at least one word"));
+    }
+    if let Some(vector) = &query.vector {
+        parts.validate_vector(vector, "the query")?;
+    }
+    let can_embed = query.vector.is_some() || parts.has_model();
+    let mode = query.mode.unwrap_or(match (&query.text, can_embed) {
+        (Some(_), true) => Mode::Hybrid,
+        (Some(_), false) => Mode::Text,
+        (None, _) => Mode::Dense,
+    });
+    let needs_text = mode != Mode::Dense && query.text.is_none();
+    if needs_text {
+        return Err(Error::invalid(format!("mode `{}` needs words to search for; the query has a vector only", mode.name())));
+    }
+    if mode != Mode::Text && !can_embed {
+        return Err(Error::invalid(format!(
+            "mode `{}` needs a query vector of {} numbers: collection `{}` has no model to make one",
+            mode.name(),
+            parts.space().dims,
+            parts.info.name
+        )));
+    }
+    Ok(mode)
+}
+
+fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -> Result<Option<Vec<f32>>> {
+    if mode == Mode::Text {
+        return Ok(None);
+    }
+    if query.vector.is_some() {
+        return Ok(query.vector.clone());
+    }
+    let (Some(text), Some(embedder)) = (&query.text, parts.embedder()?) else { return Ok(None) };
+    let statistics = SnapshotStatistics(snapshot);
+    let embeddings = embedder.embed_queries(&[text], &statistics)?;
+    expect_rows(&embeddings, 1, embedder.as_ref())?;
+    parts
+        .validate_vector(&embeddings.values, "the query's embedding")
+        .map_err(|error| Error::Embedding(error.to_string()))?;
+    Ok(Some(embeddings.values))
+}
+
+/// How common words are in the collection, as the snapshot sees it.
+struct SnapshotStatistics<'a>(&'a Snapshot);
+
+impl WordStatistics for SnapshotStatistics<'_> {
+    fn chunks(&self) -> u64 {
+        self.0.chunks()
+    }
+
+    fn chunks_with(&self, word: &str) -> Option<u64> {
+        // A damaged posting list makes a word count as unknown here; the text leg then reports the damage.
+        self.0.document_frequency(word).unwrap_or_else(|_| NoStatistics.chunks_with(word))
+    }
+}
+
+/// The ranked lists of both legs.
+struct Legs {
+    dense: Vec<(ChunkNumber, f32)>,
+    text: Option<TextHits>,
+}
+
+impl Legs {
+    fn text_hits(&self) -> &[(ChunkNumber, f32)] {
+        self.text.as_ref().map_or(&[], |text| &text.hits)
+    }
+
+    /// Whether a leg was cut at `depth`, so that a deeper search may bring more.
+    fn may_have_more(&self, depth: usize) -> bool {
+        self.dense.len() >= depth || self.text_hits().len() >= depth
+    }
+}
+
+fn retrieve(
+    snapshot: &Snapshot,
+    query: &Query,
+    mode: Mode,
+    vector: Option<&[f32]>,
+    allowed: Option<&RoaringBitmap>,
+    depth: usize,
+) -> Result<Legs> {
+    let dense = match vector {
+        Some(vector) => snapshot.nearest(0, vector, depth, allowed)?,
+        None => Vec::new(),
+    };
+    let text = match &query.text {
+        Some(text) if mode != Mode::Dense => Some(snapshot.search_text(text, depth, allowed)?),
+        Some(_) | None => None,
+    };
+    Ok(Legs { dense, text })
+}
+
+/// A chunk on its way to becoming a hit.
+struct Candidate {
+    chunk: ChunkNumber,
+    score: f32,
+    scores: Scores,
+    ranks: Ranks,
+    passage: Option<quiverdb_storage::HydratedChunk>,
+}
+
+/// Fuses the legs and keeps the hits that the query asks for, hydrated.
+fn rank(
+    parts: &Parts,
+    snapshot: &Snapshot,
+    query: &Query,
+    mode: Mode,
+    vector: Option<&[f32]>,
+    legs: &Legs,
+) -> Result<Vec<Candidate>> {
+    let mut candidates = join_legs(snapshot, vector, legs)?;
+    score(parts, query, mode, legs, &mut candidates);
+    if let Some(floor) = query.min_score {
+        candidates.retain(|candidate| candidate.score >= floor);
+    }
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
+    let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
+    if let (Some(lambda), Some(_)) = (query.mmr, vector) {
+        ordered = diversify(snapshot, ordered, lambda, query.limit)?;
+    }
+    ordered.truncate(query.limit);
+    Ok(ordered)
+}
+
+/// The union of the legs' chunks, each with its exact score in both.
+fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result<Vec<Candidate>> {
+    let mut ranks: HashMap<ChunkNumber, (Ranks, Option<f32>)> = HashMap::new();
+    for (index, (chunk, score)) in legs.dense.iter().enumerate() {
+        let entry = ranks.entry(*chunk).or_default();
+        entry.0.dense = Some(index + 1);
+        entry.1 = Some(*score);
+    }
+    for (index, (chunk, _)) in legs.text_hits().iter().enumerate() {
+        ranks.entry(*chunk).or_default().0.text = Some(index + 1);
+    }
+    if let Some(vector) = vector {
+        let missing: Vec<ChunkNumber> =
+            ranks.iter().filter(|(_, (_, dense))| dense.is_none()).map(|(chunk, _)| *chunk).collect();
+        let scores = snapshot.similarities(0, vector, &missing)?;
+        for (chunk, score) in missing.into_iter().zip(scores) {
+            ranks.entry(chunk).or_default().1 = Some(score);
+        }
+    }
+    Ok(ranks
+        .into_iter()
+        .map(|(chunk, (ranks, dense))| {
+            let text = legs.text.as_ref().map(|text| text.score(chunk));
+            let scores = Scores { dense, text, fused: None };
+            Candidate { chunk, score: 0.0, scores, ranks, passage: None }
+        })
+        .collect())
+}
+
+/// Sets each candidate's final score: its fused score in hybrid mode, else that of its leg.
+fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut [Candidate]) {
+    let maximum = legs.text.as_ref().map_or(0.0, |text| text.maximum);
+    let fusion = query.fusion.unwrap_or_default();
+    let weight = parts.hybrid_weight();
+    for candidate in candidates {
+        let Scores { dense, text, .. } = candidate.scores;
+        candidate.score = match mode {
+            Mode::Dense => dense.unwrap_or(0.0),
+            Mode::Text => text.unwrap_or(0.0),
+            Mode::Hybrid => {
+                let fused = match fusion {
+                    Fusion::Score { weight: chosen } => {
+                        let similarity = parts.space().metric.unit_similarity(dense.unwrap_or(0.0));
+                        fuse::relative_score(similarity, text.unwrap_or(0.0), maximum, chosen.unwrap_or(weight))
+                    }
+                    Fusion::ReciprocalRank { k } => {
+                        fuse::reciprocal_rank(candidate.ranks.dense, candidate.ranks.text, k)
+                    }
+                };
+                candidate.scores.fused = Some(fused);
+                fused
+            }
+        };
+    }
+}
+
+/// Reads the passages in order of score until there are enough, grouped where asked; within equal scores the order
+/// is that of document id and chunk.
+fn hydrate_in_order(snapshot: &Snapshot, candidates: Vec<Candidate>, query: &Query) -> Result<Vec<Candidate>> {
+    // Variety is chosen from more than is returned.
+    let wanted = if query.mmr.is_some() { query.limit.saturating_mul(4).max(50) } else { query.limit };
+    let mut seen = HashSet::new();
+    let mut ordered: Vec<Candidate> = Vec::new();
+    let mut rest = candidates.into_iter().peekable();
+    while ordered.len() < wanted {
+        let Some(first) = rest.next() else { break };
+        let score = first.score;
+        let mut equals = vec![first];
+        while let Some(next) = rest.next_if(|next| next.score.total_cmp(&score) == Ordering::Equal) {
+            equals.push(next);
+        }
+        for candidate in &mut equals {
+            candidate.passage = Some(snapshot.hydrate(candidate.chunk)?);
+        }
+        equals.sort_by(|a, b| place_of(a).cmp(&place_of(b)));
+        equals.retain(|candidate| !query.group || place_of(candidate).is_none_or(|(id, _)| seen.insert(id.clone())));
+        ordered.extend(equals);
+    }
+    Ok(ordered)
+}
+
+fn place_of(candidate: &Candidate) -> Option<(&quiverdb_storage::DocumentId, u32)> {
+    candidate.passage.as_ref().map(|passage| (&passage.document, passage.ordinal))
+}
+
+/// Picks by maximal marginal relevance over the vectors of the candidates.
+fn diversify(snapshot: &Snapshot, candidates: Vec<Candidate>, lambda: f32, limit: usize) -> Result<Vec<Candidate>> {
+    let chunks: Vec<ChunkNumber> = candidates.iter().map(|candidate| candidate.chunk).collect();
+    let mut similarity = Vec::with_capacity(chunks.len());
+    for chunk in &chunks {
+        let vector = snapshot.vector(0, *chunk)?;
+        similarity.push(snapshot.similarities(0, &vector, &chunks)?);
+    }
+    let relevance: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
+    let picked = fuse::mmr(&relevance, &|a, b| similarity[a][b], lambda, limit);
+    let mut slots: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
+    Ok(picked.into_iter().filter_map(|index| slots[index].take()).collect())
+}
+
+impl Candidate {
+    fn into_hit(self, mode: Mode) -> Hit {
+        let Self { chunk: _, score, mut scores, ranks, passage } = self;
+        if mode == Mode::Text {
+            scores.dense = None;
+        }
+        let passage = passage.expect("candidates are hydrated before they become hits");
+        Hit {
+            document: passage.document,
+            chunk: passage.ordinal,
+            start: passage.start,
+            end: passage.end,
+            text: passage.text,
+            title: passage.title,
+            heading: passage.heading,
+            metadata: Value::Object(passage.metadata),
+            score,
+            scores,
+            ranks,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! What goes in and what comes out: documents, queries, hits and reports.
+//!
+//! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
+
+use quiverdb_storage::{DocumentId, Filter};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::fuse::Fusion;
+
+/// A text with an id, and what is known about it.
+///
+/// ```
+/// use quiverdb::Document;
+/// use serde_json::json;
+///
+/// let note = Document::new("rust-book", "Ownership is Rust's most unique feature.")
+///     .title("Understanding Ownership")
+///     .metadata(json!({"lang": "en", "year": 2024}));
+/// assert_eq!(note.id, "rust-book".into());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// The id: a string of 1 to 512 bytes or an integer, kept as given.
+    pub id: DocumentId,
+    /// The text; chunks are byte ranges of it. May be empty: such a document has no chunks.
+    pub text: String,
+    /// Seen by both search legs together with every chunk.
+    pub title: Option<String>,
+    /// A JSON object; filters read it.
+    pub metadata: Value,
+    /// The document's own vector. The document is then one chunk and nothing is embedded.
+    pub vector: Option<Vec<f32>>,
+}
+
+impl Document {
+    /// A document of this id and text.
+    pub fn new(id: impl Into<DocumentId>, text: impl Into<String>) -> Self {
+        Self { id: id.into(), text: text.into(), title: None, metadata: Value::Object(Map::new()), vector: None }
+    }
+
+    /// Sets the title.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.title = Some(title.into());
+        self
+    }
+
+    /// Sets the metadata, a JSON object. Anything else is refused when the document is added.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Value) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Brings the document's own vector.
+    #[must_use]
+    pub fn vector(mut self, vector: Vec<f32>) -> Self {
+        self.vector = Some(vector);
+        self
+    }
+}
+
+/// As on the command line: `{"id", "title"?, "text", "metadata"}`.
+impl Serialize for Document {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        if let Some(title) = &self.title {
+            map.serialize_entry("title", title)?;
+        }
+        map.serialize_entry("text", &self.text)?;
+        map.serialize_entry("metadata", &self.metadata)?;
+        if let Some(vector) = &self.vector {
+            map.serialize_entry("vector", vector)?;
+        }
+        map.end()
+    }
+}
+
+/// Which legs of the search answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Vectors and text, fused. The default, because it is measured better than either.
+    #[default]
+    Hybrid,
+    /// Vectors alone.
+    Dense,
+    /// Text (BM25) alone.
+    Text,
+}
+
+impl Mode {
+    /// The name used in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Dense => "dense",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// A search: a text, a vector, or both, and how to answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    pub(crate) text: Option<String>,
+    pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) limit: usize,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) min_score: Option<f32>,
+    pub(crate) group: bool,
+    pub(crate) mmr: Option<f32>,
+    pub(crate) fusion: Option<Fusion>,
+    pub(crate) candidates: Option<usize>,
+}
+
+/// The most hits that one query may ask for.
+pub const LIMIT_MAX: usize = 10_000;
+
+impl Query {
+    fn empty() -> Self {
+        Self {
+            text: None,
+            vector: None,
+            limit: 10,
+            mode: None,
+            filter: None,
+            min_score: None,
+            group: false,
+            mmr: None,
+            fusion: None,
+            candidates: None,
+        }
+    }
+
+    /// Asks with words. They are embedded for the dense leg and analysed for the text leg.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::empty() }
+    }
+
+    /// Asks with a vector of the collection's dimensions: the dense leg alone, unless [`Query::with_text`] adds words.
+    pub fn vector(vector: Vec<f32>) -> Self {
+        Self { vector: Some(vector), ..Self::empty() }
+    }
+
+    /// Adds words for the text leg to a query by vector.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// The number of hits wanted, 1 to [`LIMIT_MAX`]; 10 by default. Fewer come back only when fewer exist.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Which legs answer: by default both where the query has words, else the dense one.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Only chunks of documents that match. The filter is part of retrieval: `limit` hits come back if so many match.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Drops hits whose final score is lower.
+    #[must_use]
+    pub fn min_score(mut self, score: f32) -> Self {
+        self.min_score = Some(score);
+        self
+    }
+
+    /// At most one hit a document: its best chunk.
+    #[must_use]
+    pub fn group(mut self, group: bool) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// Trades relevance for variety by maximal marginal relevance: 1 is relevance alone, 0 variety alone.
+    #[must_use]
+    pub fn mmr(mut self, lambda: f32) -> Self {
+        self.mmr = Some(lambda);
+        self
+    }
+
+    /// How the two legs are fused; by default by score, with the weight that the model's spec names.
+    #[must_use]
+    pub fn fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = Some(fusion);
+        self
+    }
+
+    /// How many chunks each leg hands to the fusion: by default 100 or four times the limit, whichever is more.
+    #[must_use]
+    pub fn candidates(mut self, candidates: usize) -> Self {
+        self.candidates = Some(candidates);
+        self
+    }
+}
+
+/// A passage that answers, and why it stands where it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hit {
+    /// The document's id.
+    pub document: DocumentId,
+    /// Which chunk of the document, counted from 0.
+    pub chunk: u32,
+    /// Where the passage begins, in bytes of the document's text.
+    pub start: usize,
+    /// Where it ends: `document.text[start..end] == text`.
+    pub end: usize,
+    /// The passage.
+    pub text: String,
+    /// The document's title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The headings above the passage, outermost first, joined by ` > `.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub heading: String,
+    /// The document's metadata.
+    pub metadata: Value,
+    /// The score that orders the hits: larger is better.
+    pub score: f32,
+    /// The score of each stage.
+    pub scores: Scores,
+    /// The rank in each leg, from 1; absent where the leg did not bring this chunk among its candidates.
+    pub ranks: Ranks,
+}
+
+/// The score of each stage; absent where the stage did not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Scores {
+    /// The metric's similarity (cosine in -1..1; dot product; negated Euclidean distance).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense: Option<f32>,
+    /// BM25, 0 where no query term occurs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<f32>,
+    /// The fused score, in 0..1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fused: Option<f32>,
+}
+
+/// The rank of a hit in each leg, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ranks {
+    /// In the dense leg.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense: Option<usize>,
+    /// In the text leg.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<usize>,
+}
+
+/// What a search returns: hits, best first, and how they came about. Iterate over it for the hits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SearchResults {
+    /// Best first; equal scores in order of document id and chunk.
+    pub hits: Vec<Hit>,
+    /// The mode that answered.
+    pub mode: Mode,
+    /// What was left out, in words, where something was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
+    /// Milliseconds by stage.
+    pub timings_ms: Timings,
+}
+
+/// Milliseconds spent in each stage of a search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Query to vector.
+    pub embed: f64,
+    /// Filter to bitmap.
+    pub filter: f64,
+    /// Both legs.
+    pub retrieve: f64,
+    /// Ranked lists to one list.
+    pub fuse: f64,
+    /// Chunk numbers to passages.
+    pub hydrate: f64,
+    /// From start to end.
+    pub total: f64,
+}
+
+impl IntoIterator for SearchResults {
+    type Item = Hit;
+    type IntoIter = std::vec::IntoIter<Hit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a SearchResults {
+    type Item = &'a Hit;
+    type IntoIter = std::slice::Iter<'a, Hit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.iter()
+    }
+}
+
+/// What became of the documents given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AddReport {
+    /// Documents that were not there before.
+    pub added: u64,
+    /// Documents whose content differed from the stored one.
+    pub replaced: u64,
+    /// Documents that were there just so; they cost nothing.
+    pub unchanged: u64,
+    /// Documents removed because their source is gone (`--sync`).
+    pub removed: u64,
+    /// Documents and files not taken, each with its reason.
+    pub rejected: Vec<Rejected>,
+    /// Chunks sent to the model.
+    pub chunks_embedded: u64,
+    /// Chunks of replaced documents whose text was unchanged; their vectors were kept.
+    pub chunks_reused: u64,
+    /// Texts that were longer than the model's limit.
+    pub texts_truncated: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+impl AddReport {
+    /// Adds another report's counts to this one.
+    pub(crate) fn absorb(&mut self, other: AddReport) {
+        let AddReport {
+            added,
+            replaced,
+            unchanged,
+            removed,
+            rejected,
+            chunks_embedded,
+            chunks_reused,
+            texts_truncated,
+            seconds,
+        } = other;
+        self.added += added;
+        self.replaced += replaced;
+        self.unchanged += unchanged;
+        self.removed += removed;
+        self.rejected.extend(rejected);
+        self.chunks_embedded += chunks_embedded;
+        self.chunks_reused += chunks_reused;
+        self.texts_truncated += texts_truncated;
+        self.seconds += seconds;
+    }
+}
+
+/// A document or file that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The document's id or the file's path.
+    pub source: String,
+    /// Why, and what would help.
+    pub reason: String,
+}
+
+/// A collection in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CollectionStats {
+    /// Its name.
+    pub name: String,
+    /// Live documents.
+    pub documents: u64,
+    /// Live chunks.
+    pub chunks: u64,
+    /// Sealed segments.
+    pub segments: u64,
+    /// Bytes that the whole database takes on disk (collections share one file); 0 in memory.
+    pub bytes_on_disk: u64,
+    /// The id of its model, or `external`.
+    pub model: String,
+    /// Dimensions of its vectors.
+    pub dims: usize,
+}

@@ -1,0 +1,388 @@
+//! What stands in each record of fixed meaning?
+
+use roaring::RoaringBitmap;
+use serde_json::{Map, Value};
+
+use super::{Decoder, Encoder, Record};
+use crate::keys::{decode_id, encode_id};
+use crate::{DocumentId, Metric, Result};
+
+/// A number that a key leads to: a format version, a collection of a name, a document of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) u32);
+
+impl Record for Number {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(number) = *self;
+        out.u32(number);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self(input.u32()?))
+    }
+}
+
+/// What tells this database from every other: 16 bytes drawn when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity(pub(crate) [u8; 16]);
+
+impl Record for Identity {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(bytes) = self;
+        out.raw(bytes);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self(input.array()?))
+    }
+}
+
+/// The number of the last commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence(pub(crate) u64);
+
+impl Record for Sequence {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(sequence) = *self;
+        out.u64(sequence);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self(input.u64()?))
+    }
+}
+
+/// The numbers that the next collection and the next space will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NextNumbers {
+    pub(crate) collection: u32,
+    pub(crate) space: u32,
+}
+
+impl Record for NextNumbers {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { collection, space } = *self;
+        out.u32(collection);
+        out.u32(space);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self { collection: input.u32()?, space: input.u32()? })
+    }
+}
+
+/// A collection: what it is, how much lives in it, and which numbers come next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CollectionRecord {
+    pub(crate) name: String,
+    /// [`crate::CollectionSettings`] as JSON.
+    pub(crate) settings: String,
+    pub(crate) spaces: Vec<u32>,
+    /// The number of the commit that last changed its content.
+    pub(crate) sequence: u64,
+    pub(crate) documents: u64,
+    pub(crate) chunks: u64,
+    /// Terms of all live chunks, repeats counted.
+    pub(crate) terms: u64,
+    pub(crate) next_document: u32,
+    pub(crate) next_chunk: u32,
+    pub(crate) next_segment: u32,
+}
+
+impl Record for CollectionRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self {
+            name,
+            settings,
+            spaces,
+            sequence,
+            documents,
+            chunks,
+            terms,
+            next_document,
+            next_chunk,
+            next_segment,
+        } = self;
+        out.u64(*sequence);
+        out.u64(*documents);
+        out.u64(*chunks);
+        out.u64(*terms);
+        out.u32(*next_document);
+        out.u32(*next_chunk);
+        out.u32(*next_segment);
+        out.counted(name.as_bytes());
+        out.u32(spaces.len() as u32);
+        for space in spaces {
+            out.u32(*space);
+        }
+        out.counted(settings.as_bytes());
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (sequence, documents, chunks, terms) = (input.u64()?, input.u64()?, input.u64()?, input.u64()?);
+        let (next_document, next_chunk, next_segment) = (input.u32()?, input.u32()?, input.u32()?);
+        let name = input.string()?;
+        let count = input.u32()?;
+        let spaces = (0..count).map(|_| input.u32()).collect::<Result<_>>()?;
+        let settings = input.string()?;
+        Ok(Self {
+            name,
+            settings,
+            spaces,
+            sequence,
+            documents,
+            chunks,
+            terms,
+            next_document,
+            next_chunk,
+            next_segment,
+        })
+    }
+}
+
+/// A vector space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpaceRecord {
+    pub(crate) collection: u32,
+    pub(crate) name: String,
+    pub(crate) dims: u32,
+    pub(crate) metric: Metric,
+    /// The vectors of a full block. Stored, so that another rule for new spaces leaves old ones readable.
+    pub(crate) per_block: u32,
+}
+
+impl Record for SpaceRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { collection, name, dims, metric, per_block } = self;
+        out.u32(*collection);
+        out.u32(*dims);
+        out.u32(*per_block);
+        out.u8(match metric {
+            Metric::Cosine => 0,
+            Metric::Dot => 1,
+            Metric::L2 => 2,
+        });
+        out.counted(name.as_bytes());
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (collection, dims, per_block) = (input.u32()?, input.u32()?, input.u32()?);
+        if dims == 0 || per_block == 0 {
+            return Err(input.place.corrupt(format!("a space of {dims} dimensions, {per_block} a block")));
+        }
+        let metric = match input.u8()? {
+            0 => Metric::Cosine,
+            1 => Metric::Dot,
+            2 => Metric::L2,
+            other => return Err(input.place.corrupt(format!("metric {other} is unknown"))),
+        };
+        Ok(Self { collection, name: input.string()?, dims, metric, per_block })
+    }
+}
+
+/// What is known of a document, apart from its text and metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DocumentRecord {
+    pub(crate) id: DocumentId,
+    pub(crate) title: Option<String>,
+    pub(crate) digest: [u8; 16],
+    pub(crate) first_chunk: u32,
+    pub(crate) chunk_count: u32,
+    pub(crate) text_bytes: u32,
+}
+
+impl DocumentRecord {
+    /// The numbers of its chunks.
+    pub(crate) fn chunks(&self) -> std::ops::Range<u32> {
+        self.first_chunk..self.first_chunk + self.chunk_count
+    }
+}
+
+impl Record for DocumentRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { id, title, digest, first_chunk, chunk_count, text_bytes } = self;
+        out.raw(digest);
+        out.u32(*first_chunk);
+        out.u32(*chunk_count);
+        out.u32(*text_bytes);
+        out.counted(&encode_id(id));
+        out.u8(u8::from(title.is_some()));
+        out.counted(title.as_deref().unwrap_or_default().as_bytes());
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let digest = input.array()?;
+        let (first_chunk, chunk_count, text_bytes) = (input.u32()?, input.u32()?, input.u32()?);
+        if first_chunk.checked_add(chunk_count).is_none() {
+            return Err(input.place.corrupt(format!("chunk {first_chunk} cannot have {chunk_count} after it")));
+        }
+        let id = decode_id(input.counted()?).ok_or_else(|| input.place.corrupt("its id is none"))?;
+        let titled = input.u8()? == 1;
+        let title = input.string()?;
+        Ok(Self { id, title: titled.then_some(title), digest, first_chunk, chunk_count, text_bytes })
+    }
+}
+
+/// A chunk: whose it is, and which part of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkRecord {
+    pub(crate) document: u32,
+    pub(crate) ordinal: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// How many terms its index text has, repeats counted.
+    pub(crate) terms: u32,
+    pub(crate) heading: String,
+}
+
+impl Record for ChunkRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { document, ordinal, start, end, terms, heading } = self;
+        out.u32(*document);
+        out.u32(*ordinal);
+        out.u32(*start);
+        out.u32(*end);
+        out.u32(*terms);
+        out.counted(heading.as_bytes());
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (document, ordinal) = (input.u32()?, input.u32()?);
+        let (start, end, terms) = (input.u32()?, input.u32()?, input.u32()?);
+        Ok(Self { document, ordinal, start, end, terms, heading: input.string()? })
+    }
+}
+
+/// A sealed segment: the chunks from `first` to before `end` that were live when it was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentRecord {
+    pub(crate) first: u32,
+    pub(crate) end: u32,
+    /// How many chunks it holds.
+    pub(crate) chunks: u32,
+    /// The version of the analysis that made its terms.
+    pub(crate) analysis: u32,
+    /// XXH3 over its files.
+    pub(crate) digest: u64,
+}
+
+impl Record for SegmentRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { first, end, chunks, analysis, digest } = *self;
+        out.u32(first);
+        out.u32(end);
+        out.u32(chunks);
+        out.u32(analysis);
+        out.u64(digest);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (first, end, chunks, analysis) = (input.u32()?, input.u32()?, input.u32()?, input.u32()?);
+        if first >= end {
+            return Err(input.place.corrupt(format!("a segment cannot cover chunks {first} to before {end}")));
+        }
+        Ok(Self { first, end, chunks, analysis, digest: input.u64()? })
+    }
+}
+
+/// The metadata of a document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Json(pub(crate) Map<String, Value>);
+
+impl Record for Json {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(map) = self;
+        out.raw(&serde_json::to_vec(map).expect("a map with string keys is always JSON"));
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let bytes = input.remaining();
+        Ok(Self(serde_json::from_slice(bytes).map_err(|error| input.place.corrupt(error.to_string()))?))
+    }
+}
+
+/// The chunk numbers of a collection that are no more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Tombstones(pub(crate) RoaringBitmap);
+
+impl Record for Tombstones {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(bitmap) = self;
+        bitmap.serialize_into(&mut out.bytes).expect("writing to memory does not fail");
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let mut bytes = input.remaining();
+        let bitmap = RoaringBitmap::deserialize_from(&mut bytes);
+        let bitmap = bitmap.map_err(|error| input.place.corrupt(error.to_string()))?;
+        input.rest = bytes;
+        Ok(Self(bitmap))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Place, decode, encode};
+    use super::*;
+
+    fn comes_back<R: Record + PartialEq + std::fmt::Debug>(record: R) {
+        let place = Place::new("test", 3);
+        assert_eq!(decode::<R>(place, &encode(place, &record)).unwrap(), record);
+    }
+
+    #[test]
+    fn every_record_comes_back() {
+        comes_back(Identity(*b"0123456789abcdef"));
+        comes_back(Sequence(u64::MAX));
+        comes_back(NextNumbers { collection: 1, space: 2 });
+        comes_back(CollectionRecord {
+            name: "notes".into(),
+            settings: "{}".into(),
+            spaces: vec![4, 5],
+            sequence: 1,
+            documents: 2,
+            chunks: 3,
+            terms: 4,
+            next_document: 5,
+            next_chunk: 6,
+            next_segment: 7,
+        });
+        for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+            comes_back(SpaceRecord { collection: 1, name: "s".into(), dims: 3, metric, per_block: 9 });
+        }
+        for title in [None, Some(String::new()), Some("T".to_owned())] {
+            let id = DocumentId::from("a");
+            comes_back(DocumentRecord { id, title, digest: [9; 16], first_chunk: 1, chunk_count: 2, text_bytes: 3 });
+        }
+        comes_back(ChunkRecord { document: 1, ordinal: 2, start: 3, end: 4, terms: 5, heading: "A > B".into() });
+        comes_back(SegmentRecord { first: 1, end: 9, chunks: 8, analysis: 1, digest: 5 });
+        comes_back(Tombstones((5..70_000).collect()));
+        let metadata = json!({"b": 0.1, "a": [1, null, {"c": 0.300_000_000_000_000_04}], "n": u64::MAX, "m": i64::MIN});
+        comes_back(Json(metadata.as_object().unwrap().clone()));
+    }
+}

@@ -1,0 +1,106 @@
+//! What went wrong in storage, whose fault it is, and what to do next.
+//!
+//! Three groups: yours (bad input), the world's (I/O, another process), ours (corruption, bugs). Errors of redb and
+//! tantivy stay inside: their text is kept, their types are not.
+
+use std::path::PathBuf;
+
+/// A result of the storage engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the storage engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // Yours.
+    /// The input cannot be taken; nothing was written.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// A vector has another length than its space.
+    #[error("{owner}: space `{space}` holds {expected}-dimensional vectors; got {got}")]
+    DimensionMismatch {
+        /// Whose vector it is: the document and chunk, or the query.
+        owner: String,
+        /// The space's name.
+        space: String,
+        /// Its dimensions.
+        expected: usize,
+        /// Those of the vector given.
+        got: usize,
+    },
+    /// No such collection.
+    #[error("there is no collection `{0}` in this database; `collections` lists those there are")]
+    UnknownCollection(String),
+    /// A collection of this name exists.
+    #[error("collection `{0}` exists already; open it, or drop it first")]
+    CollectionExists(String),
+
+    // The world's.
+    /// The file system refused.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the database open.
+    #[error("database {path} is in use by {holder}; close that process, or use a copy made by `backup`", path = .path.display())]
+    Locked {
+        /// The database's folder.
+        path: PathBuf,
+        /// The process that holds it, as far as known.
+        holder: String,
+    },
+    /// The database file was written by a newer version.
+    #[error("the database has format version {found}; this build reads up to {supported}. Open it with a newer quiverdb")]
+    NewerFormat {
+        /// The version found.
+        found: u32,
+        /// The newest version that this build reads.
+        supported: u32,
+    },
+    /// A write failed, so this handle takes no more of them.
+    #[error("an earlier write failed ({0}); nothing of it was kept. Close the database and open it again")]
+    Poisoned(String),
+
+    // Ours.
+    /// Bytes on disk are not what was written.
+    #[error("damaged data in {place}: {what}. Run `quiver check`; restore from a backup or export what remains")]
+    Corrupt {
+        /// The table and key, or the file.
+        place: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// The engine below failed in a way that has no name here.
+    #[error("storage engine: {0}")]
+    Engine(String),
+}
+
+impl Error {
+    /// Bad input, with the sentence that says what to do about it.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::InvalidInput(message.into())
+    }
+
+    /// Damaged bytes at a place.
+    pub fn corrupt(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Corrupt { place: place.into(), what: what.into() }
+    }
+}
+
+/// An error of redb, in our words.
+pub(crate) fn engine(error: impl Into<redb::Error>) -> Error {
+    let error = error.into();
+    let text = error.to_string();
+    #[allow(clippy::wildcard_enum_match_arm, reason = "redb's errors are non-exhaustive, and most have no better name")]
+    match error {
+        redb::Error::Io(source) => Error::Io { path: PathBuf::from("data.redb"), source },
+        redb::Error::Corrupted(what) => Error::corrupt("data.redb", what),
+        redb::Error::PreviousIo => {
+            Error::Engine("an earlier read or write of data.redb failed; close the database and open it again".into())
+        }
+        _ => Error::Engine(text),
+    }
+}

@@ -1,0 +1,52 @@
+#![doc = include_str!("../FORMAT.md")]
+
+mod best;
+mod check;
+mod codec;
+mod distance;
+mod dump;
+mod engine;
+mod error;
+mod files;
+pub mod filter;
+mod highlight;
+mod ids;
+mod keys;
+mod load;
+mod lock;
+mod passages;
+mod roster;
+mod rows;
+mod runs;
+mod seal;
+mod snapshot;
+mod store;
+mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod text;
+mod types;
+mod validate;
+mod vectors;
+mod view;
+mod write;
+
+pub use distance::Metric;
+pub use error::{Error, Result};
+pub use filter::Filter;
+pub use ids::{
+    COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
+    validate_collection_name,
+};
+pub use roaring::RoaringBitmap;
+pub use snapshot::{Snapshot, TextHits};
+pub use store::Store;
+pub use highlight::highlights;
+pub use text::{Analyzer, AnalyzerSettings, Language, index_text};
+pub use types::{
+    CollectionInfo, CollectionSettings, DIMS_MAX, HydratedChunk, NewChunk, NewDocument, Operation, SPACES_MAX,
+    SpaceSettings, StoredChunk, StoredDocument, Written,
+};
+pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX};

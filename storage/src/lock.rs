@@ -1,0 +1,80 @@
+//! Who has this database open?
+//!
+//! The file `LOCK` in the database's folder is locked for as long as a [`Lock`] lives, and holds the process number of
+//! its owner as text. The system drops the lock when the process ends, however it ends, so a leftover file locks nobody
+//! out. A second opener fails at once, in the same process too; nothing ever waits here.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+const NAME: &str = "LOCK";
+
+/// Holds the folder's lock until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "it is kept for its lock")] File);
+
+impl Lock {
+    /// Locks a folder.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] naming the holder; [`Error::Io`] where the file cannot be made.
+    pub(crate) fn acquire(folder: &Path) -> Result<Self> {
+        let path = folder.join(NAME);
+        let io = |source| Error::Io { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { path: folder.to_owned(), holder: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let own = std::process::id();
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{own}\n"));
+        written.map_err(io)?;
+        Ok(Self(file))
+    }
+}
+
+/// Names the process whose number stands in the file. It may not have written it yet, and Windows does not let us read.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(32).read_to_string(&mut text));
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(number)) if number == std::process::id() => format!("this process ({number})"),
+        (Ok(_), Ok(number)) => format!("process {number}"),
+        (Ok(_) | Err(_), _) => "another process".into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_fails_at_once_and_names_the_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(folder.path()).unwrap();
+        let error = Lock::acquire(folder.path()).unwrap_err();
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        drop(lock);
+        Lock::acquire(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_left_by_the_dead_locks_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(NAME), "4000000000 and some rubbish after it").unwrap();
+        Lock::acquire(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+    }
+}

@@ -1,0 +1,280 @@
+//! How does the tail's text become a segment on disk?
+//!
+//! When the tail is large enough, a tantivy segment over it is built from a read transaction, in a folder of its own:
+//! under a temporary name, synced, renamed, the parent synced. Then one redb transaction names it, and in the same moment
+//! the runs in memory that it replaces go. Trailing segments that are not larger are built into the new one, so there are
+//! at most some log2(n / 8192) of them; what tombstones cover is left out.
+//!
+//! Invariants: a folder that redb does not name means nothing and is removed at open; readers and the writer go on while
+//! a segment is built; redb stays the truth, so a segment that is missing or damaged is simply built again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use roaring::RoaringBitmap;
+
+use crate::codec::{CollectionRecord, Place, SegmentRecord};
+use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
+use crate::error::engine as engine_error;
+use crate::files::{io_error, sync_folder};
+use crate::passages::Passages;
+use crate::tables::{COLLECTIONS, SEGMENTS};
+use crate::text::{ANALYSIS_VERSION, SegmentDigest, TextSegment};
+use crate::view::{Sealed, View};
+use crate::{CollectionId, Result, rows};
+
+/// The live chunks that the tail must hold to be sealed.
+pub(crate) const SEAL_CHUNKS_MIN: u64 = 8192;
+
+const FOLDER: &str = "segments";
+const NEW: &str = ".new";
+
+/// The folder of a segment: numbers alone, because names never become paths.
+pub(crate) fn segment_folder(folder: &Path, collection: u32, number: u32) -> PathBuf {
+    folder.join(FOLDER).join(format!("{collection}-{number}"))
+}
+
+/// What is to be built: a segment over `first..end` in place of others.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    first: u32,
+    end: u32,
+    replaces: Vec<u32>,
+}
+
+/// Builds what is due: segments that are missing or damaged, then one over the tail where that holds `chunks_min` live
+/// chunks. Returns whether anything was built.
+///
+/// # Errors
+/// [`crate::Error::Io`] where the disk refuses, after which all is as before; [`crate::Error::Poisoned`].
+pub(crate) fn seal(engine: &Engine, collection: CollectionId, chunks_min: u64) -> Result<bool> {
+    let Some(folder) = engine.folder() else { return Ok(false) };
+    let _turn = engine.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+    seal_in_turn(engine, folder, collection, chunks_min)
+}
+
+fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks_min: u64) -> Result<bool> {
+    let mut built = false;
+    loop {
+        let pinned = engine.pin(collection)?;
+        let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
+        let Some(plan) = plan(view, chunks_min) else { return Ok(built) };
+        build(engine, folder, collection, &pinned, &plan)?;
+        built = true;
+    }
+}
+
+/// Builds again the segments that are missing or damaged. Search is right without them, so nobody waits for this, and
+/// after a failure it is left to [`seal`].
+pub(crate) fn repair(engine: &Engine, collection: CollectionId, view: &View) {
+    let Some(folder) = engine.folder() else { return };
+    if damaged(view).is_none() || engine.repair_failed.load(Ordering::Relaxed) {
+        return;
+    }
+    if let Ok(_turn) = engine.sealing.try_lock() {
+        let result = seal_in_turn(engine, folder, collection, u64::MAX);
+        engine.repair_failed.store(result.is_err(), Ordering::Relaxed);
+    }
+}
+
+fn damaged(view: &View) -> Option<Plan> {
+    let broken = view.segments.iter().find(|segment| segment.text.is_none())?;
+    let SegmentRecord { first, end, .. } = broken.record;
+    Some(Plan { first, end, replaces: vec![broken.number] })
+}
+
+fn plan(view: &View, chunks_min: u64) -> Option<Plan> {
+    if let Some(plan) = damaged(view) {
+        return Some(plan);
+    }
+    let (mut first, end) = (view.tail_start(), view.next_chunk);
+    let mut size = view.live_between(first, end);
+    if size < chunks_min.max(1) {
+        return None;
+    }
+    let mut replaces = Vec::new();
+    for segment in view.segments.iter().rev() {
+        let record = segment.record;
+        if u64::from(record.chunks) > size {
+            break;
+        }
+        size += view.live_between(record.first, record.end);
+        first = record.first;
+        replaces.push(segment.number);
+    }
+    Some(Plan { first, end, replaces })
+}
+
+fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinned, plan: &Plan) -> Result<()> {
+    let number = pinned.record.next_segment;
+    let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
+    let target = segment_folder(folder, collection.0, number);
+    let (digest, chunks) = match build_folder(&target, collection, pinned, view, plan) {
+        Ok(built) => built,
+        Err(error) => {
+            remove(&target);
+            return Err(error);
+        }
+    };
+    let Plan { first, end, .. } = *plan;
+    let record = SegmentRecord { first, end, chunks, analysis: ANALYSIS_VERSION, digest: digest.0 };
+    let published = TextSegment::open(&target, digest)
+        .and_then(|text| publish(engine, collection, Sealed { number, record, text: Some(text) }, plan));
+    if published.is_err() {
+        // If the commit happened after all, the next open finds the folder missing and builds it again.
+        remove(&target);
+        return published;
+    }
+    for replaced in &plan.replaces {
+        remove(&segment_folder(folder, collection.0, *replaced));
+    }
+    Ok(())
+}
+
+/// Builds the segment under a temporary name, and renames it once all of it is on disk.
+fn build_folder(
+    target: &Path,
+    collection: CollectionId,
+    pinned: &Pinned,
+    view: &View,
+    plan: &Plan,
+) -> Result<(SegmentDigest, u32)> {
+    let fresh = target.with_extension(&NEW[1..]);
+    let parent = target.parent().unwrap_or(target);
+    make_parent(parent)?;
+    remove(&fresh);
+    remove(target);
+    let mut passages = Passages::read(&pinned.transaction, collection.0, plan.first, plan.end)?;
+    let mut chunks = 0;
+    let counted = passages.by_ref().inspect(|_| chunks += 1);
+    let digest = TextSegment::build(&fresh, &view.analyzer, counted).and_then(|digest| {
+        passages.finish()?;
+        fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
+        sync_folder(parent)?;
+        Ok(digest)
+    });
+    if digest.is_err() {
+        remove(&fresh);
+    }
+    Ok((digest?, chunks))
+}
+
+fn make_parent(parent: &Path) -> Result<()> {
+    if parent.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(parent).map_err(|source| io_error(parent, source))?;
+    sync_folder(parent.parent().unwrap_or(parent))
+}
+
+/// Removes a segment's folder. What cannot be removed now (Windows keeps mapped files) goes at the next open.
+fn remove(folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// Names the segment in redb and in the collection's next view.
+fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Plan) -> Result<()> {
+    let mut writer = engine.writer()?;
+    let view = engine.current_view(collection)?;
+    writer.transact(|transaction| {
+        let mut collections = transaction.open_table(COLLECTIONS).map_err(engine_error)?;
+        let mut record: CollectionRecord =
+            rows::get_numbered(&collections, COLLECTIONS, collection.0)?.ok_or_else(|| unknown(collection))?;
+        let mut table = transaction.open_table(SEGMENTS).map_err(engine_error)?;
+        for number in &plan.replaces {
+            table.remove((collection.0, *number)).map_err(engine_error)?;
+        }
+        rows::put(&mut table, SEGMENTS, (collection.0, segment.number), &segment.record)?;
+        record.next_segment = segment.number + 1;
+        record.sequence = next_sequence(transaction)?;
+        rows::put_numbered(&mut collections, COLLECTIONS, collection.0, &record)?;
+        let next = view.sealed(segment, &plan.replaces, &record);
+        Ok(((), Outcome::Publish(collection.0, next)))
+    })
+}
+
+/// Removes the folders that redb does not name: of segments that a crash kept from being published, or that were replaced
+/// or dropped. Whatever does not bear a name of ours stays.
+///
+/// # Errors
+/// Whatever redb says. Folders that cannot be read or removed stay.
+pub(crate) fn collect_garbage(engine: &Engine) -> Result<()> {
+    let Some(folder) = engine.folder() else { return Ok(()) };
+    let segments = folder.join(FOLDER);
+    let Ok(entries) = fs::read_dir(&segments) else { return Ok(()) };
+    let transaction = engine.begin_read()?;
+    let table = rows::open(&transaction, SEGMENTS)?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some((pair, finished)) = name.to_str().and_then(numbers_of) else { continue };
+        // A damaged record must not cost its folder, so the row's presence is enough.
+        let named = table.get(pair).map_err(engine_error)?.is_some();
+        if !(named && finished) {
+            remove(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The collection and number in the name of a folder of ours, and whether it is one that was finished.
+fn numbers_of(name: &str) -> Option<((u32, u32), bool)> {
+    let (stem, finished) = name.strip_suffix(NEW).map_or((name, true), |stem| (stem, false));
+    let (collection, number) = stem.split_once('-')?;
+    let pair = (collection.parse().ok()?, number.parse().ok()?);
+    (format!("{}-{}", pair.0, pair.1) == stem).then_some((pair, finished))
+}
+
+/// Removes the folders of a collection that was dropped.
+pub(crate) fn remove_folders(engine: &Engine, collection: u32, numbers: &[u32]) {
+    if let Some(folder) = engine.folder() {
+        numbers.iter().for_each(|number| remove(&segment_folder(folder, collection, *number)));
+    }
+}
+
+/// Says what is wrong with the segments that redb names.
+pub(crate) fn check_segment(
+    folder: &Path,
+    place: Place<'_>,
+    pair: (u32, u32),
+    record: &SegmentRecord,
+    live: &RoaringBitmap,
+) -> Vec<String> {
+    let opened = TextSegment::open(&segment_folder(folder, pair.0, pair.1), SegmentDigest(record.digest));
+    match opened {
+        Err(error) => vec![format!("{place}: {error}")],
+        Ok(text) => {
+            let range = record.first..record.end;
+            let mut wrong = Vec::new();
+            if text.chunks().len() as u64 != u64::from(record.chunks) {
+                wrong.push(format!("{place}: it holds {} chunks, not {}", text.chunks().len(), record.chunks));
+            }
+            if let Some(chunk) = text.chunks().iter().find(|chunk| !range.contains(chunk)) {
+                wrong.push(format!("{place}: chunk {chunk} does not lie in {range:?}"));
+            }
+            let held: RoaringBitmap = text.chunks().iter().copied().collect();
+            if let Some(chunk) = live.range(range).find(|&chunk| !held.contains(chunk)) {
+                wrong.push(format!("{place}: it lacks chunk {chunk}, which is live"));
+            }
+            wrong
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_are_recognised() {
+        assert_eq!(numbers_of("1-2"), Some(((1, 2), true)));
+        assert_eq!(numbers_of("12-34.new"), Some(((12, 34), false)));
+        for name in ["", "-", "1-", "1-2-3", "01-2", "1-2.old", "a-b", "notes", "1-4294967296", "+1-2"] {
+            assert_eq!(numbers_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Here is a folder: give me its collections.
+//!
+//! [`Store`] is the front door; what it promises is done in `write`, `snapshot`, `seal`, `check` and `dump`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{ReadableTable, TableHandle};
+
+use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
+use crate::engine::{Engine, Outcome, collection_record, next_sequence, unknown};
+use crate::error::engine;
+use crate::ids::validate_collection_name;
+use crate::load::settings_of;
+use crate::tables::{
+    CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, META, METADATA, SEGMENTS, SPACES, TEXTS,
+    TOMBSTONES, VECTORS, pairs_of,
+};
+use crate::{
+    CollectionId, CollectionInfo, CollectionSettings, Error, Operation, Result, Snapshot, SpaceId, SpaceSettings,
+    Written, check, dump, files, rows, seal, write,
+};
+
+/// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
+#[derive(Clone, Debug)]
+pub struct Store(pub(crate) Arc<Engine>);
+
+impl Store {
+    /// Opens the database in this folder, and makes both where they are not there. One process at a time may have it
+    /// open.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] at once where it is open elsewhere, in this process too; [`Error::NewerFormat`]; [`Error::Io`];
+    /// [`Error::Corrupt`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let (database, lock) = files::open(path)?;
+        let engine = Engine::new(database, Some(path.to_owned()), Some(lock));
+        seal::collect_garbage(&engine)?;
+        Ok(Self(Arc::new(engine)))
+    }
+
+    /// A database in memory, gone when it is closed.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where redb fails.
+    pub fn in_memory() -> Result<Self> {
+        Self::on_backend(redb::backends::InMemoryBackend::new())
+    }
+
+    pub(crate) fn on_backend(backend: impl redb::StorageBackend) -> Result<Self> {
+        Ok(Self(Arc::new(Engine::new(files::open_backend(backend)?, None, None))))
+    }
+
+    /// All collections, by name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        let transaction = self.0.begin_read()?;
+        let table = rows::open(&transaction, COLLECTION_NAMES)?;
+        let mut found = Vec::new();
+        for row in table.iter().map_err(engine)? {
+            let (name, value) = row.map_err(engine)?;
+            let place = Place::new(COLLECTION_NAMES.name(), name.value());
+            let Number(number) = codec::decode(place, value.value())?;
+            found.push(info(number, collection_record(&transaction, CollectionId(number))?)?);
+        }
+        Ok(found)
+    }
+
+    /// The collection of this name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>> {
+        let transaction = self.0.begin_read()?;
+        let names = rows::open(&transaction, COLLECTION_NAMES)?;
+        let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else { return Ok(None) };
+        info(number, collection_record(&transaction, CollectionId(number))?).map(Some)
+    }
+
+    /// Makes an empty collection.
+    ///
+    /// # Errors
+    /// [`Error::CollectionExists`]; [`Error::InvalidInput`] for a name or settings that cannot be; [`Error::Poisoned`].
+    pub fn create_collection(&self, name: &str, settings: &CollectionSettings) -> Result<CollectionInfo> {
+        validate_collection_name(name)?;
+        settings.validate()?;
+        let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
+        self.0.writer()?.transact(|transaction| {
+            let mut meta = transaction.open_table(META).map_err(engine)?;
+            let mut next: NextNumbers = rows::get_named(&meta, META, "next")?
+                .ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
+            let number = next.collection;
+            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+            if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
+                return Err(Error::CollectionExists(name.to_owned()));
+            }
+            rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(number))?;
+            next.collection += 1;
+            let mut spaces = Vec::new();
+            let mut table = transaction.open_table(SPACES).map_err(engine)?;
+            for space in &settings.spaces {
+                rows::put_numbered(&mut table, SPACES, next.space, &space_record(number, space))?;
+                spaces.push(next.space);
+                next.space += 1;
+            }
+            rows::put_named(&mut meta, META, "next", &next)?;
+            drop(meta);
+            let record = empty_record(name, json, spaces, next_sequence(transaction)?);
+            let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+            rows::put_numbered(&mut collections, COLLECTIONS, number, &record)?;
+            Ok((info(number, record)?, Outcome::Commit))
+        })
+    }
+
+    /// Removes a collection with all that is in it. Snapshots of it stay readable.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
+    pub fn drop_collection(&self, name: &str) -> Result<()> {
+        let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut writer = self.0.writer()?;
+        let (number, segments) = writer.transact(|transaction| {
+            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+            let Number(number) = rows::get_named(&names, COLLECTION_NAMES, name)?
+                .ok_or_else(|| Error::UnknownCollection(name.to_owned()))?;
+            names.remove(name).map_err(engine)?;
+            let segments = remove_rows(transaction, number)?;
+            next_sequence(transaction)?;
+            Ok(((number, segments), Outcome::Commit))
+        })?;
+        drop(writer);
+        self.0.forget(number);
+        seal::remove_folders(&self.0, number, &segments);
+        Ok(())
+    }
+
+    /// Gives a collection another name. Its number stays, and with it all that was opened by number.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`], [`Error::CollectionExists`], [`Error::InvalidInput`]; [`Error::Poisoned`].
+    pub fn rename_collection(&self, from: &str, to: &str) -> Result<()> {
+        validate_collection_name(to)?;
+        self.0.writer()?.transact(|transaction| {
+            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+            let number: Number = rows::get_named(&names, COLLECTION_NAMES, from)?
+                .ok_or_else(|| Error::UnknownCollection(from.to_owned()))?;
+            if from == to {
+                return Ok(((), Outcome::Nothing));
+            }
+            if rows::get_named::<Number>(&names, COLLECTION_NAMES, to)?.is_some() {
+                return Err(Error::CollectionExists(to.to_owned()));
+            }
+            names.remove(from).map_err(engine)?;
+            rows::put_named(&mut names, COLLECTION_NAMES, to, &number)?;
+            let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+            let mut record: CollectionRecord = rows::get_numbered(&collections, COLLECTIONS, number.0)?
+                .ok_or_else(|| unknown(CollectionId(number.0)))?;
+            record.name = to.to_owned();
+            // Its content is the same, so its views stay good: the record's own sequence is not changed.
+            next_sequence(transaction)?;
+            rows::put_numbered(&mut collections, COLLECTIONS, number.0, &record)?;
+            Ok(((), Outcome::Commit))
+        })
+    }
+
+    /// Applies a batch in one transaction: all of it, or nothing. When this returns, it is on disk, and every snapshot
+    /// taken from now on sees it. Of several operations on one id the last one counts.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] or [`Error::DimensionMismatch`], naming document and chunk, before anything is written;
+    /// [`Error::Poisoned`] after a failed write; [`Error::Io`].
+    pub fn write(&self, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
+        write::write(&self.0, collection, batch)
+    }
+
+    /// The collection as it is now. Never waits for a writer. The first one after opening loads the collection.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`]. Where what searches need is damaged, the searches say so; the rest is readable.
+    pub fn snapshot(&self, collection: CollectionId) -> Result<Snapshot> {
+        let pinned = self.0.pin(collection)?;
+        if let Ok(view) = &pinned.view {
+            seal::repair(&self.0, collection, view);
+        }
+        Ok(Snapshot::new(Arc::clone(&self.0), collection, pinned))
+    }
+
+    /// Moves the text of the newest chunks to disk where there are 8,192 or more of them, and builds again what is
+    /// missing or damaged there. Returns whether it did anything. Reads and writes go on meanwhile. A database in memory
+    /// has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`], after which all is as before; [`Error::Poisoned`].
+    pub fn seal(&self, collection: CollectionId) -> Result<bool> {
+        seal::seal(&self.0, collection, seal::SEAL_CHUNKS_MIN)
+    }
+
+    /// Everything that is wrong with the database, one sentence each; empty where all is well. Reads all of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Engine`] where it cannot be read at all.
+    pub fn check(&self) -> Result<Vec<String>> {
+        check::check(&self.0)
+    }
+
+    /// The content of the database as text: the same for the same content, however it came about.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn dump(&self) -> Result<String> {
+        dump::dump(self)
+    }
+
+    /// The bytes that the database takes on disk; 0 in memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the folder cannot be read.
+    pub fn bytes_on_disk(&self) -> Result<u64> {
+        self.0.folder().map_or(Ok(0), files::bytes_on_disk)
+    }
+}
+
+fn info(number: u32, record: CollectionRecord) -> Result<CollectionInfo> {
+    let settings = settings_of(number, &record)?;
+    let CollectionRecord { name, spaces, .. } = record;
+    Ok(CollectionInfo { id: CollectionId(number), name, settings, spaces: spaces.into_iter().map(SpaceId).collect() })
+}
+
+fn empty_record(name: &str, settings: String, spaces: Vec<u32>, sequence: u64) -> CollectionRecord {
+    CollectionRecord {
+        name: name.to_owned(),
+        settings,
+        spaces,
+        sequence,
+        documents: 0,
+        chunks: 0,
+        terms: 0,
+        next_document: 0,
+        next_chunk: 0,
+        next_segment: 0,
+    }
+}
+
+fn space_record(collection: u32, space: &SpaceSettings) -> SpaceRecord {
+    let SpaceSettings { name, dims, metric } = space;
+    SpaceRecord {
+        collection,
+        name: name.clone(),
+        dims: *dims as u32,
+        metric: *metric,
+        per_block: vectors_per_block(*dims),
+    }
+}
+
+/// Removes all rows of a collection; returns the numbers of its segments.
+fn remove_rows(transaction: &redb::WriteTransaction, number: u32) -> Result<Vec<u32>> {
+    let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+    let record: CollectionRecord =
+        rows::get_numbered(&collections, COLLECTIONS, number)?.ok_or_else(|| unknown(CollectionId(number)))?;
+    collections.remove(number).map_err(engine)?;
+    transaction.open_table(TOMBSTONES).map_err(engine)?.remove(number).map_err(engine)?;
+    let mut spaces = transaction.open_table(SPACES).map_err(engine)?;
+    let mut vectors = transaction.open_table(VECTORS).map_err(engine)?;
+    for space in record.spaces {
+        spaces.remove(space).map_err(engine)?;
+        vectors.retain_in(pairs_of(space), |_, _| false).map_err(engine)?;
+    }
+    let mut segments = transaction.open_table(SEGMENTS).map_err(engine)?;
+    let mut numbers = Vec::new();
+    for row in segments.range(pairs_of(number)).map_err(engine)? {
+        numbers.push(row.map_err(engine)?.0.value().1);
+    }
+    segments.retain_in(pairs_of(number), |_, _| false).map_err(engine)?;
+    for table in [DOCUMENTS, TEXTS, METADATA, CHUNKS] {
+        let mut table = transaction.open_table(table).map_err(engine)?;
+        table.retain_in(pairs_of(number), |_, _| false).map_err(engine)?;
+    }
+    let mut ids = transaction.open_table(DOCUMENT_IDS).map_err(engine)?;
+    let of_collection = (number, [].as_slice())..(number + 1, [].as_slice());
+    ids.retain_in::<(u32, &[u8]), _>(of_collection, |_, _| false).map_err(engine)?;
+    Ok(numbers)
+}

@@ -1,0 +1,142 @@
+//! What do the tests of this crate share?
+//!
+//! Seeded numbers, small documents, and a disk that fails on demand.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use serde_json::{Value, json};
+
+use crate::{
+    AnalyzerSettings, CollectionSettings, DocumentId, Metric, NewChunk, NewDocument, Operation, SpaceSettings,
+};
+
+/// Numbers from a seed: SplitMix64 (Steele, Lea and Flood, 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Between -1 and 1.
+    pub(crate) fn number(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn vector(&mut self, dims: usize) -> Vec<f32> {
+        (0..dims).map(|_| self.number()).collect()
+    }
+
+    /// Words of a small vocabulary, the first ones more often.
+    pub(crate) fn words(&mut self, count: u64) -> String {
+        let word = |random: &mut Self| {
+            let limit = 1 + random.below(60);
+            format!("word{}", random.below(limit))
+        };
+        (0..count).map(|_| word(self)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Settings with one space.
+pub(crate) fn settings(dims: usize, metric: Metric) -> CollectionSettings {
+    CollectionSettings {
+        analyzer: AnalyzerSettings::default(),
+        spaces: vec![SpaceSettings { name: "default".into(), dims, metric }],
+        application: json!({"owner": "test"}),
+    }
+}
+
+/// A document with one chunk a sentence; sentences end in `. `, and each has its vector.
+pub(crate) fn document(id: impl Into<DocumentId>, text: &str, metadata: Value, vectors: &[Vec<f32>]) -> NewDocument {
+    let mut chunks = Vec::new();
+    let mut start = 0;
+    for sentence in text.split_inclusive(". ") {
+        let end = start + sentence.len();
+        chunks.push(NewChunk { start, end, heading: String::new(), vectors: Vec::new() });
+        start = end;
+    }
+    assert_eq!(chunks.len(), vectors.len(), "one vector a sentence");
+    for (chunk, vector) in chunks.iter_mut().zip(vectors) {
+        chunk.vectors.push(vector.clone());
+    }
+    let digest = xxhash_rust::xxh3::xxh3_128(text.as_bytes()).to_le_bytes();
+    let metadata = metadata.as_object().cloned().unwrap_or_default();
+    NewDocument { id: id.into(), title: None, text: text.to_owned(), metadata, digest, chunks }
+}
+
+pub(crate) fn put(document: NewDocument) -> Operation {
+    Operation::Put(Box::new(document))
+}
+
+/// A document of one chunk with random words and vector.
+pub(crate) fn random_document(random: &mut Random, id: impl Into<DocumentId>, dims: usize) -> NewDocument {
+    let count = 3 + random.below(8);
+    let text = random.words(count);
+    let year = 2000 + random.below(30);
+    document(id, &text, json!({"year": year}), &[random.vector(dims)])
+}
+
+/// A disk in memory that refuses to write once it is told to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FailingDisk {
+    inner: Arc<InMemoryBackend>,
+    failing: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    pub(crate) fn fail(&self) {
+        self.failing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.failing.store(false, Ordering::SeqCst);
+    }
+
+    fn write_allowed(&self) -> io::Result<()> {
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        StorageBackend::len(self.inner.as_ref())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        StorageBackend::read(self.inner.as_ref(), offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.write_allowed()?;
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.write_allowed()?;
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_allowed()?;
+        StorageBackend::write(self.inner.as_ref(), offset, data)
+    }
+}

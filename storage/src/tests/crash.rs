@@ -1,0 +1,126 @@
+//! Locks, leftovers of a crash, and disks that fail.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{in_memory, on_disk, sound};
+use crate::testing::{FailingDisk, Random, document, put, random_document, settings};
+use crate::{Error, Metric, Store};
+
+#[test]
+fn a_second_opener_fails_at_once_and_learns_who_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes) = on_disk(folder.path(), 2);
+    let error = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains(&std::process::id().to_string())), "{error}");
+    let snapshot = store.snapshot(notes).unwrap();
+    drop(store);
+    assert!(matches!(Store::open(folder.path()), Err(Error::Locked { .. })), "a snapshot keeps it open");
+    assert!(snapshot.ids().unwrap().is_empty());
+    drop(snapshot);
+    sound(&Store::open(folder.path()).unwrap());
+}
+
+#[cfg(unix)]
+#[test]
+fn folder_and_files_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("new").join("database");
+    let (store, notes) = on_disk(&folder, 4);
+    let mut random = Random::new(1);
+    store.write(notes, (0..20).map(|n| put(random_document(&mut random, n, 4))).collect()).unwrap();
+    assert!(crate::seal::seal(&store.0, notes, 1).unwrap());
+    let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("data.redb"), mode("LOCK"), mode("segments")), (0o700, 0o600, 0o600, 0o700));
+    assert!(store.bytes_on_disk().unwrap() > 4096);
+}
+
+#[test]
+fn a_crash_while_creating_leaves_nothing_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("data.redb.new"), "half a header").unwrap();
+    fs::write(folder.path().join("LOCK"), "123456").unwrap();
+    fs::write(folder.path().join("holiday.jpg"), "kept").unwrap();
+    let (store, _) = on_disk(folder.path(), 2);
+    sound(&store);
+    drop(store);
+    assert!(!folder.path().join("data.redb.new").exists());
+    assert_eq!(fs::read(folder.path().join("holiday.jpg")).unwrap(), b"kept");
+    // The rename happened, and the leftover of another attempt is still there.
+    fs::write(folder.path().join("data.redb.new"), "x").unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.collections().unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    for content in [b"".as_slice(), b"hello", &[0; 8192]] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.redb");
+        fs::write(&path, content).unwrap();
+        let error = Store::open(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. } | Error::Engine(_) | Error::Io { .. }), "{error:?}");
+        assert!(error.to_string().contains("data.redb"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    drop(redb::Database::create(folder.path().join("data.redb")).unwrap());
+    assert!(matches!(Store::open(folder.path()), Err(Error::Corrupt { .. })), "a redb file of somebody else");
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(matches!(Store::open(&file), Err(Error::Io { .. })));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(on_disk(folder.path(), 2));
+    {
+        let database = redb::Database::open(folder.path().join("data.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut meta = transaction.open_table(crate::tables::META).unwrap();
+        crate::rows::put_named(&mut meta, crate::tables::META, "format", &crate::codec::Number(7)).unwrap();
+        drop(meta);
+        transaction.commit().unwrap();
+    }
+    let error = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::NewerFormat { found: 7, supported: 1 }), "{error:?}");
+}
+
+#[test]
+fn a_failed_commit_ends_writing_and_loses_nothing() {
+    let disk = FailingDisk::default();
+    let store = Store::on_backend(disk.clone()).unwrap();
+    let notes = store.create_collection("notes", &settings(2, Metric::Cosine)).unwrap().id;
+    let one = |id: &str| vec![put(document(id, "words. ", json!({}), &[vec![1.0, 1.0]]))];
+    store.write(notes, one("a")).unwrap();
+    let before = store.snapshot(notes).unwrap();
+    let dump = store.dump().unwrap();
+    disk.fail();
+    let error = store.write(notes, one("b")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. } | Error::Engine(_)), "{error:?}");
+    let expected = |result: crate::Result<crate::Written>| matches!(result, Err(Error::Poisoned(_)));
+    assert!(expected(store.write(notes, one("c"))));
+    disk.heal();
+    assert!(expected(store.write(notes, one("c"))), "a disk that is well again does not make the handle so");
+    assert!(matches!(store.drop_collection("notes"), Err(Error::Poisoned(_))));
+    assert!(matches!(store.create_collection("x", &settings(1, Metric::Dot)), Err(Error::Poisoned(_))));
+    assert_eq!(before.nearest(0, &[1.0, 0.0], 5, None).unwrap().len(), 1, "what is in memory answers");
+    drop((store, before));
+    let store = Store::on_backend(disk).unwrap();
+    sound(&store);
+    let documents = store.snapshot(notes).unwrap().documents();
+    assert!(documents == 2 || store.dump().unwrap() == dump, "the failed write is there as a whole, or not at all");
+    store.write(notes, one("d")).unwrap();
+    sound(&store);
+}
+
+#[test]
+fn a_refused_batch_does_not_poison() {
+    let (store, notes) = in_memory(2, Metric::Cosine);
+    assert!(store.write(notes, vec![put(document("a", "x. ", json!({}), &[vec![1.0]]))]).is_err());
+    assert!(store.create_collection("notes", &settings(1, Metric::Dot)).is_err());
+    store.write(notes, vec![put(document("a", "x. ", json!({}), &[vec![1.0, 0.0]]))]).unwrap();
+}

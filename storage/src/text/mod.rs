@@ -1,0 +1,56 @@
+//! Which chunks speak these words, and how strongly?
+//!
+//! `analyzer` turns text into terms (`fold` and `terms` do it for one word), `run` holds the terms of the newest chunks
+//! in memory, `segment` holds sealed chunks on disk, and `bm25` scores a query over both.
+//!
+//! Invariants: every part sees a chunk through [`index_text`] and the collection's [`Analyzer`]; a chunk stands in one
+//! source only; a score does not depend on which. Nothing here knows documents, collections or redb.
+
+use crate::Result;
+
+mod analyzer;
+mod bm25;
+mod fold;
+mod run;
+mod segment;
+mod terms;
+
+pub use analyzer::{Analyzer, AnalyzerSettings, Language};
+pub(crate) use bm25::{CorpusStatistics, QueryTerms, Scored, search, word_frequency};
+pub(crate) use run::TextRun;
+pub(crate) use segment::{SegmentDigest, TextSegment};
+
+/// The version of the analysis. It changes whenever some text yields other terms than before; indexes and term counts
+/// made under another version must be made again from the documents.
+pub(crate) const ANALYSIS_VERSION: u32 = 1;
+
+/// The text that the index (and the embedding) of a chunk sees: title, heading and text, each on its own line, without
+/// the empty ones.
+pub fn index_text(title: Option<&str>, heading: &str, text: &str) -> String {
+    let parts = [title.unwrap_or_default(), heading, text];
+    let mut joined = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        if !joined.is_empty() {
+            joined.push('\n');
+        }
+        joined.push_str(part);
+    }
+    joined
+}
+
+/// An inverted index over some chunks of a collection.
+pub(crate) trait Postings {
+    /// Calls `each(chunk, occurrences, fieldnorm id)` for every chunk that holds the term, in ascending order of chunk.
+    ///
+    /// The fieldnorm id is the one-byte code of the chunk's length in terms that tantivy defines.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a sealed index cannot be read.
+    fn postings(&self, term: &str, each: &mut dyn FnMut(u32, u32, u8)) -> Result<()>;
+
+    /// The first and the last chunk number; `None` where there is no chunk.
+    fn range(&self) -> Option<(u32, u32)>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What goes into a collection, and what comes out?
+//!
+//! Invariants: everything here is plain data, checked where it enters (`write`, `create_collection`); chunk ranges count
+//! bytes of the document's text and end between characters.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ids::{CollectionId, DocumentId, SpaceId, validate_collection_name};
+use crate::text::AnalyzerSettings;
+use crate::{Error, Metric, Result};
+
+/// The most dimensions of a space.
+pub const DIMS_MAX: usize = 16_384;
+/// The most vector spaces of a collection.
+pub const SPACES_MAX: usize = 16;
+
+/// What a collection is made with. Fixed for its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CollectionSettings {
+    /// How text becomes terms.
+    pub analyzer: AnalyzerSettings,
+    /// The vector spaces: every chunk has a vector in each, in this order.
+    pub spaces: Vec<SpaceSettings>,
+    /// Kept verbatim for the owner; storage does not read it.
+    pub application: Value,
+}
+
+impl CollectionSettings {
+    /// # Errors
+    /// [`Error::InvalidInput`] for too many spaces, two of one name, or dimensions out of range.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.spaces.len() > SPACES_MAX {
+            let count = self.spaces.len();
+            return Err(Error::invalid(format!("{count} vector spaces were asked for; the limit is {SPACES_MAX}")));
+        }
+        for (index, space) in self.spaces.iter().enumerate() {
+            validate_collection_name(&space.name)
+                .map_err(|_| Error::invalid(format!("`{}` cannot name a vector space", space.name.escape_debug())))?;
+            if space.dims == 0 || space.dims > DIMS_MAX {
+                let SpaceSettings { name, dims, .. } = space;
+                return Err(Error::invalid(format!("space `{name}` has {dims} dimensions; use 1 to {DIMS_MAX}")));
+            }
+            if self.spaces[..index].iter().any(|other| other.name == space.name) {
+                return Err(Error::invalid(format!("two vector spaces are named `{}`", space.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One vector space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceSettings {
+    /// Its name within the collection.
+    pub name: String,
+    /// The length of its vectors.
+    pub dims: usize,
+    /// How vectors are compared.
+    pub metric: Metric,
+}
+
+/// A collection, as listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CollectionInfo {
+    /// Its number, which a new name does not change.
+    pub id: CollectionId,
+    /// Its name.
+    pub name: String,
+    /// What it was made with.
+    pub settings: CollectionSettings,
+    /// The numbers of its spaces, in the order of the settings.
+    pub spaces: Vec<SpaceId>,
+}
+
+/// One step of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Stores a document, in place of an earlier one of the same id.
+    Put(Box<NewDocument>),
+    /// Removes a document; nothing happens where there is none.
+    Delete(DocumentId),
+}
+
+impl Operation {
+    pub(crate) fn id(&self) -> &DocumentId {
+        match self {
+            Self::Put(document) => &document.id,
+            Self::Delete(id) => id,
+        }
+    }
+}
+
+/// A document to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDocument {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its title, seen by text search together with every chunk.
+    pub title: Option<String>,
+    /// Its text, to 1 GiB.
+    pub text: String,
+    /// What filters read.
+    pub metadata: Map<String, Value>,
+    /// A digest of the content, by the caller; equal digests mean that nothing need be written.
+    pub digest: [u8; 16],
+    /// The passages that can be found. A document without chunks is stored but never a hit.
+    pub chunks: Vec<NewChunk>,
+}
+
+/// A passage of a document to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewChunk {
+    /// Where it begins, in bytes of the document's text.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// The headings above it, joined; seen by text search. May be empty.
+    pub heading: String,
+    /// One vector a space, in the order of the settings.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+/// What a batch did. Of several operations on one id only the last counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Documents that were not there before.
+    pub added: u64,
+    /// Documents that were.
+    pub replaced: u64,
+    /// Documents deleted.
+    pub removed: u64,
+    /// Chunks stored.
+    pub chunks: u64,
+}
+
+/// A document as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredDocument {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its title.
+    pub title: Option<String>,
+    /// Its text.
+    pub text: String,
+    /// Its metadata.
+    pub metadata: Map<String, Value>,
+    /// The digest given with it.
+    pub digest: [u8; 16],
+}
+
+/// A chunk as stored, with its vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredChunk {
+    /// Which chunk of its document, from 0.
+    pub ordinal: u32,
+    /// Where it begins, in bytes of the document's text.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// The headings above it.
+    pub heading: String,
+    /// One vector a space, as given.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+/// A chunk with its text and what is known of its document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HydratedChunk {
+    /// The document's id.
+    pub document: DocumentId,
+    /// Which chunk of the document, from 0.
+    pub ordinal: u32,
+    /// Where it begins, in bytes of the document's text.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// The headings above it.
+    pub heading: String,
+    /// The passage.
+    pub text: String,
+    /// The document's title.
+    pub title: Option<String>,
+    /// The document's metadata.
+    pub metadata: Map<String, Value>,
+    /// How many chunks the document has.
+    pub chunks_in_document: u32,
+}

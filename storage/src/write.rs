@@ -1,0 +1,352 @@
+//! How does a batch become one transaction?
+//!
+//! Everything that can be refused is refused before the transaction begins; text is analysed before it begins too. Within
+//! it, a document that is replaced keeps its number, its old chunks become tombstones and their rows go, and new chunks
+//! are appended. The next view is made before the commit, so that nobody waits for it afterwards.
+//!
+//! Invariants: all of a batch happens or nothing; chunk numbers are never used twice; the totals in the collection's
+//! record are those of what lives, in the same transaction.
+
+use std::collections::HashMap;
+
+use redb::{ReadableTable, Table, TableHandle, WriteTransaction};
+use roaring::RoaringBitmap;
+
+use crate::codec::{
+    ChunkRecord, CollectionRecord, DocumentRecord, Json, Place, SpaceRecord, Tombstones, encode_block, encode_text,
+    open_block,
+};
+use crate::engine::{Engine, Outcome, next_sequence, unknown};
+use crate::error::engine;
+use crate::keys::encode_id;
+use crate::roster::{Entry, RosterRun};
+use crate::tables::{
+    Bytes, CHUNKS, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, METADATA, Pair, SPACES, TEXTS, TOMBSTONES, VECTORS,
+};
+use crate::text::{TextRun, index_text};
+use crate::vectors::VectorRun;
+use crate::view::{Change, View};
+use crate::{
+    CollectionId, DocumentId, Error, NewChunk, NewDocument, Operation, Result, Written, passages, rows, validate,
+};
+
+/// Applies a batch to a collection, durably.
+///
+/// # Errors
+/// [`Error::InvalidInput`] or [`Error::DimensionMismatch`] before anything is written; [`Error::Poisoned`]; whatever the
+/// disk says.
+pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
+    if batch.is_empty() {
+        return Ok(Written::default());
+    }
+    let settings = std::sync::Arc::clone(&engine.current_view(collection)?.settings);
+    batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
+    let batch = last_of_each(batch);
+    let mut texts = index_texts(&batch);
+
+    let mut writer = engine.writer()?;
+    let view = engine.current_view(collection)?;
+    validate::room(view.next_chunk, texts.len())?;
+    for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
+        *chunk = number;
+    }
+    let text = passages::index(&view.analyzer, &texts);
+    drop(texts);
+    writer.transact(|transaction| apply(transaction, collection, &view, &batch, text))
+}
+
+/// Of several operations on one document the last one counts.
+fn last_of_each(batch: Vec<Operation>) -> Vec<Operation> {
+    let mut last: HashMap<DocumentId, usize> = HashMap::with_capacity(batch.len());
+    for (index, operation) in batch.iter().enumerate() {
+        last.insert(operation.id().clone(), index);
+    }
+    let batch = batch.into_iter().enumerate();
+    batch.filter(|(index, operation)| last.get(operation.id()) == Some(index)).map(|(_, operation)| operation).collect()
+}
+
+/// The index text of all new chunks, in the order of their numbers, which are not yet known.
+fn index_texts(batch: &[Operation]) -> Vec<(u32, String)> {
+    let documents = batch.iter().filter_map(|operation| match operation {
+        Operation::Put(document) => Some(document),
+        Operation::Delete(_) => None,
+    });
+    let texts = documents.flat_map(|document| {
+        let NewDocument { title, text, chunks, .. } = document.as_ref();
+        chunks.iter().map(|chunk| index_text(title.as_deref(), &chunk.heading, &text[chunk.start..chunk.end]))
+    });
+    texts.map(|text| (0, text)).collect()
+}
+
+fn apply(
+    transaction: &WriteTransaction,
+    collection: CollectionId,
+    view: &View,
+    batch: &[Operation],
+    text: TextRun,
+) -> Result<(Written, Outcome)> {
+    let mut work = Work::begin(transaction, collection, view)?;
+    for operation in batch {
+        match operation {
+            Operation::Put(document) => work.put(document, &text)?,
+            Operation::Delete(id) => work.delete(id)?,
+        }
+    }
+    if work.written == Written::default() {
+        return Ok((work.written, Outcome::Nothing));
+    }
+    let vectors = work.append_vectors(view)?;
+    work.bury(view, transaction)?;
+    work.record.sequence = next_sequence(transaction)?;
+    rows::put_numbered(&mut work.collections, COLLECTIONS, collection.0, &work.record)?;
+    let change = Change { removed: work.removed, entries: work.entries, vectors, text };
+    let next = view.after(change, &work.record);
+    Ok((work.written, Outcome::Publish(collection.0, next)))
+}
+
+/// A batch on its way into the tables.
+struct Work<'a> {
+    collection: u32,
+    record: CollectionRecord,
+    collections: Table<'a, u32, Bytes>,
+    ids: Table<'a, (u32, &'static [u8]), Bytes>,
+    documents: Table<'a, Pair, Bytes>,
+    texts: Table<'a, Pair, Bytes>,
+    metadata: Table<'a, Pair, Bytes>,
+    chunks: Table<'a, Pair, Bytes>,
+    vectors: Table<'a, Pair, Bytes>,
+    spaces: Vec<(u32, SpaceRecord)>,
+    removed: RoaringBitmap,
+    entries: RosterRun,
+    /// The chunks that are new, each with its vectors, in the order of their numbers.
+    appended: Vec<&'a NewChunk>,
+    written: Written,
+}
+
+impl<'a> Work<'a> {
+    fn begin(transaction: &'a WriteTransaction, collection: CollectionId, view: &View) -> Result<Self> {
+        let collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+        let record: CollectionRecord =
+            rows::get_numbered(&collections, COLLECTIONS, collection.0)?.ok_or_else(|| unknown(collection))?;
+        if record.sequence != view.sequence {
+            let (stored, seen) = (record.sequence, view.sequence);
+            return Err(Error::Engine(format!("commit {stored} is stored, {seen} is in memory; this is a bug")));
+        }
+        let table = transaction.open_table(SPACES).map_err(engine)?;
+        let space = |&space: &u32| {
+            let found = rows::get_numbered(&table, SPACES, space)?;
+            Ok((space, found.ok_or_else(|| rows::missing(Place::new(SPACES.name(), space)))?))
+        };
+        let spaces = record.spaces.iter().map(space).collect::<Result<_>>()?;
+        let pairs = |definition| transaction.open_table(definition).map_err(engine);
+        Ok(Self {
+            collection: collection.0,
+            record,
+            collections,
+            ids: transaction.open_table(DOCUMENT_IDS).map_err(engine)?,
+            documents: pairs(DOCUMENTS)?,
+            texts: pairs(TEXTS)?,
+            metadata: pairs(METADATA)?,
+            chunks: pairs(CHUNKS)?,
+            vectors: pairs(VECTORS)?,
+            spaces,
+            removed: RoaringBitmap::new(),
+            entries: RosterRun::default(),
+            appended: Vec::new(),
+            written: Written::default(),
+        })
+    }
+
+    fn put(&mut self, document: &'a NewDocument, text: &TextRun) -> Result<()> {
+        let id_key = encode_id(&document.id);
+        let number = match rows::get_id(&self.ids, (self.collection, &id_key))? {
+            Some(number) => {
+                self.unlink_chunks(number)?;
+                self.written.replaced += 1;
+                number
+            }
+            None => {
+                let number = self.record.next_document;
+                self.record.next_document = validate::next_document(number)?;
+                self.record.documents += 1;
+                rows::put_id(&mut self.ids, (self.collection, &id_key), number)?;
+                self.written.added += 1;
+                number
+            }
+        };
+        let first = self.record.next_chunk;
+        let count = document.chunks.len() as u32;
+        self.put_document(number, document, first)?;
+        for (ordinal, chunk) in (0..).zip(&document.chunks) {
+            self.put_chunk(number, first + ordinal, ordinal, chunk, text)?;
+        }
+        self.record.next_chunk = first + count;
+        self.record.chunks += u64::from(count);
+        self.written.chunks += u64::from(count);
+        self.entries.push(Entry { first, count, document: number, id_key: &id_key });
+        Ok(())
+    }
+
+    fn put_document(&mut self, number: u32, document: &NewDocument, first_chunk: u32) -> Result<()> {
+        let NewDocument { id, title, text, metadata, digest, chunks } = document;
+        let key = (self.collection, number);
+        let record = DocumentRecord {
+            id: id.clone(),
+            title: title.clone(),
+            digest: *digest,
+            first_chunk,
+            chunk_count: chunks.len() as u32,
+            text_bytes: text.len() as u32,
+        };
+        rows::put(&mut self.documents, DOCUMENTS, key, &record)?;
+        rows::put(&mut self.metadata, METADATA, key, &Json(metadata.clone()))?;
+        rows::put_bytes(&mut self.texts, key, &encode_text(Place::new(TEXTS.name(), key), text))
+    }
+
+    fn put_chunk(
+        &mut self,
+        document: u32,
+        number: u32,
+        ordinal: u32,
+        chunk: &'a NewChunk,
+        text: &TextRun,
+    ) -> Result<()> {
+        let terms = text.term_count(number);
+        self.record.terms += u64::from(terms);
+        let NewChunk { start, end, heading, vectors: _ } = chunk;
+        let record = ChunkRecord {
+            document,
+            ordinal,
+            start: *start as u32,
+            end: *end as u32,
+            terms,
+            heading: heading.clone(),
+        };
+        self.appended.push(chunk);
+        rows::put(&mut self.chunks, CHUNKS, (self.collection, number), &record)
+    }
+
+    fn delete(&mut self, id: &DocumentId) -> Result<()> {
+        let id_key = encode_id(id);
+        let Some(number) = rows::get_id(&self.ids, (self.collection, &id_key))? else { return Ok(()) };
+        self.unlink_chunks(number)?;
+        self.ids.remove((self.collection, id_key.as_slice())).map_err(engine)?;
+        let key = (self.collection, number);
+        for table in [&mut self.documents, &mut self.texts, &mut self.metadata] {
+            table.remove(key).map_err(engine)?;
+        }
+        self.record.documents = self.less(self.record.documents, 1)?;
+        self.written.removed += 1;
+        Ok(())
+    }
+
+    /// Removes the rows of a document's chunks and counts them out.
+    fn unlink_chunks(&mut self, document: u32) -> Result<()> {
+        let record: DocumentRecord = rows::need(&self.documents, DOCUMENTS, (self.collection, document))?;
+        for chunk in record.chunks() {
+            let key = (self.collection, chunk);
+            let old: ChunkRecord = rows::need(&self.chunks, CHUNKS, key)?;
+            self.chunks.remove(key).map_err(engine)?;
+            self.record.terms = self.less(self.record.terms, u64::from(old.terms))?;
+        }
+        self.record.chunks = self.less(self.record.chunks, u64::from(record.chunk_count))?;
+        self.removed.insert_range(record.chunks());
+        Ok(())
+    }
+
+    fn less(&self, total: u64, part: u64) -> Result<u64> {
+        let place = Place::new(COLLECTIONS.name(), self.collection);
+        total.checked_sub(part).ok_or_else(|| place.corrupt(format!("a total of {total} cannot lose {part}")))
+    }
+
+    /// Appends the vectors of the new chunks, and returns them as runs, one a space.
+    fn append_vectors(&mut self, view: &View) -> Result<Vec<VectorRun>> {
+        let first = view.next_chunk;
+        let mut runs = Vec::with_capacity(self.spaces.len());
+        for (index, (space, record)) in self.spaces.iter().enumerate() {
+            let rows: Vec<&[f32]> = self.appended.iter().map(|chunk| chunk.vectors[index].as_slice()).collect();
+            append_blocks(&mut self.vectors, *space, record, first, &rows)?;
+            let mut run = VectorRun::new(record.dims as usize);
+            run.reserve(rows.len());
+            for (chunk, row) in (first..).zip(rows) {
+                run.push(record.metric, chunk, row.iter().copied());
+            }
+            runs.push(run);
+        }
+        Ok(runs)
+    }
+
+    /// Writes the tombstones, and removes the blocks that hold nothing else.
+    fn bury(&mut self, view: &View, transaction: &WriteTransaction) -> Result<()> {
+        if self.removed.is_empty() {
+            return Ok(());
+        }
+        let mut dead = view.dead.as_ref() | &self.removed;
+        for (space, record) in &self.spaces {
+            free_blocks(&mut self.vectors, *space, record.per_block, &self.removed, &dead, self.record.next_chunk)?;
+        }
+        dead.optimize();
+        let mut table = transaction.open_table(TOMBSTONES).map_err(engine)?;
+        rows::put_numbered(&mut table, TOMBSTONES, self.collection, &Tombstones(dead))
+    }
+}
+
+/// Writes the vectors of consecutive chunks from `first` on. Only the last block that was there is written again.
+fn append_blocks(
+    table: &mut Table<'_, Pair, Bytes>,
+    space: u32,
+    record: &SpaceRecord,
+    first: u32,
+    mut rows: &[&[f32]],
+) -> Result<()> {
+    let (dims, per_block) = (record.dims as usize, record.per_block as usize);
+    let (mut block, mut filled) = (first / record.per_block, first as usize % per_block);
+    while !rows.is_empty() {
+        let key = (space, block);
+        let place = Place::new(VECTORS.name(), key);
+        let kept = if filled > 0 { kept_rows(table, place, key, dims, filled)? } else { Vec::new() };
+        let (now, later) = rows.split_at(rows.len().min(per_block - filled));
+        rows::put_bytes(table, key, &encode_block(place, dims, &kept, now.iter().copied()))?;
+        (rows, block, filled) = (later, block + 1, 0);
+    }
+    Ok(())
+}
+
+/// The vectors that a partly filled block holds.
+fn kept_rows(
+    table: &impl ReadableTable<Pair, Bytes>,
+    place: Place<'_>,
+    key: Pair,
+    dims: usize,
+    filled: usize,
+) -> Result<Vec<u8>> {
+    let row = table.get(key).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
+    let block = open_block(place, dims, row.value())?;
+    if block.slots != filled {
+        return Err(place.corrupt(format!("it holds {} vectors; {filled} should be there", block.slots)));
+    }
+    Ok(block.rows().to_vec())
+}
+
+/// Removes each full block that lost its last live chunk just now.
+fn free_blocks(
+    table: &mut Table<'_, Pair, Bytes>,
+    space: u32,
+    per_block: u32,
+    removed: &RoaringBitmap,
+    dead: &RoaringBitmap,
+    next_chunk: u32,
+) -> Result<()> {
+    let mut last = None;
+    for block in removed.iter().map(|chunk| chunk / per_block) {
+        if last.replace(block) == Some(block) {
+            continue;
+        }
+        let first = u64::from(block) * u64::from(per_block);
+        let end = first + u64::from(per_block);
+        if end <= u64::from(next_chunk) && dead.contains_range(first as u32..end as u32) {
+            table.remove((space, block)).map_err(engine)?;
+        }
+    }
+    Ok(())
+}
