@@ -53,8 +53,10 @@ impl Fusion {
 /// Weighted relative scores. `similarity` is the dense leg's in -1..1 (negative counts as 0), `text` the BM25 score,
 /// `text_maximum` what BM25 could at most give to this query (0 where no term counts), `weight` the dense leg's weight.
 pub fn relative_score(similarity: f32, text: f32, text_maximum: f32, weight: f32) -> f32 {
-    let dense = similarity.clamp(0.0, 1.0);
-    let text = if text_maximum > 0.0 { (text / text_maximum).clamp(0.0, 1.0) } else { 0.0 };
+    // `max` before `min`: what is not a number becomes 0.
+    let unit = |value: f32| value.max(0.0).min(1.0);
+    let dense = unit(similarity);
+    let text = if text_maximum > 0.0 { unit(text / text_maximum) } else { 0.0 };
     (weight * dense + text) / (weight + 1.0)
 }
 
@@ -109,6 +111,7 @@ mod tests {
     #[test]
     fn a_query_without_terms_is_not_a_number_by_accident() {
         assert!((relative_score(0.5, 0.0, 0.0, 1.0) - 0.25).abs() < 1e-6);
+        assert!((relative_score(f32::NAN, 5.0, 10.0, 1.0) - 0.25).abs() < 1e-6);
     }
 
     #[test]

@@ -7,18 +7,22 @@ use super::args::Add;
 use super::intake::{describe, take_in};
 use super::output::Format;
 use super::session::{Outcome, Session};
+use super::sources;
 
 /// Rejected documents that are listed for people; the rest is counted.
 const REJECTED_SHOWN_MAX: usize = 20;
 
 /// `quiver add`.
 pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
+    // Before the database, so that a mistyped path does not make one.
+    let sources = sources::open(&arguments.paths)?;
     let collection = if arguments.dry_run { rehearsal(session, arguments)? } else { target(session, arguments)? };
-    let intake = take_in(&collection, &arguments.paths, arguments.sync, arguments.dry_run)?;
+    let intake = take_in(&collection, &sources, arguments.sync, arguments.dry_run)?;
     let report = &intake.report;
     if session.output.format == Format::People {
-        intake.warn(REJECTED_SHOWN_MAX);
+        intake.list_rejected(REJECTED_SHOWN_MAX);
     }
+    intake.warn();
     session.output.show(report, std::slice::from_ref(report), || {
         let mood = if arguments.dry_run { "would be: " } else { "" };
         format!("{mood}{}", describe(report))

@@ -7,7 +7,7 @@ use std::io::BufRead;
 use anyhow::{Context, Result};
 use quiverdb::embed::NoStatistics;
 use quiverdb::{Embedder, embed};
-use serde_json::json;
+use serde::Serialize;
 
 use super::args::Embed;
 use super::output::{Output, count, note};
@@ -48,9 +48,15 @@ fn print_batch(output: &Output, embedder: &dyn Embedder, batch: &[String], query
         true => embedder.embed_queries(&texts, &NoStatistics)?,
         false => embedder.embed_documents(&texts)?,
     };
-    let rows: Vec<_> = embeddings.rows().map(|vector| json!({"embedding": vector})).collect();
+    let rows: Vec<Row<'_>> = embeddings.rows().map(|embedding| Row { embedding }).collect();
     output.values(&rows)?;
     Ok(embeddings.truncated as u64)
+}
+
+/// A vector as it is printed.
+#[derive(Serialize)]
+struct Row<'a> {
+    embedding: &'a [f32],
 }
 
 /// Lines of an input that need not be valid UTF-8.

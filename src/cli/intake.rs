@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::output::{count, duration, harmless, note, thousands};
 use super::progress;
 use super::session::Outcome;
-use super::sources;
+use super::sources::Sources;
 
 /// What became of the files, and whether Ctrl-C cut it short.
 pub(crate) struct Intake {
@@ -32,8 +32,8 @@ impl Intake {
         }
     }
 
-    /// Lists on stderr what was rejected (at most so many, and how many more), and says what else is not as expected.
-    pub(crate) fn warn(&self, rejected_max: usize) {
+    /// Lists on stderr what was rejected: at most so many, and how many more.
+    pub(crate) fn list_rejected(&self, rejected_max: usize) {
         let rejected = &self.report.rejected;
         for entry in rejected.iter().take(rejected_max) {
             note(&format!("skipped {}: {}", harmless(&entry.source), harmless(&entry.reason)));
@@ -42,6 +42,10 @@ impl Intake {
             let more = thousands((rejected.len() - rejected_max) as u64);
             note(&format!("... and {more} more; `quiver add --json` lists all"));
         }
+    }
+
+    /// Says on stderr what else is not as expected.
+    pub(crate) fn warn(&self) {
         if self.lossy > 0 {
             let documents = count(self.lossy, "document");
             note(&format!("{documents} of invalid UTF-8, read with replacement characters; filter: lossy = true"));
@@ -52,10 +56,9 @@ impl Intake {
     }
 }
 
-/// Adds the documents of these paths (`-` is stdin). With `sync`, documents that came from them and are gone are
+/// Adds the documents of these sources. With `sync`, documents that came from them and are gone are
 /// removed. With `dry_run`, nothing is written.
-pub(crate) fn take_in(collection: &Collection, paths: &[PathBuf], sync: bool, dry_run: bool) -> Result<Intake> {
-    let sources = sources::open(paths)?;
+pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dry_run: bool) -> Result<Intake> {
     let cancel = progress::stop_on_ctrl_c();
     let spinner = progress::spinner("reading");
     let show = |report: &AddReport| spinner.set_message(so_far(report));

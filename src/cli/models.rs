@@ -8,7 +8,7 @@ use quiverdb::embed::builtin::{Provenance, StaticEmbedder};
 use quiverdb::embed::spec::ModelDirectory;
 use quiverdb::{Embedder as _, embed};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::args::ModelsVerb;
 use super::distill;
@@ -67,14 +67,14 @@ fn show(session: &Session, model: &str) -> Result<Outcome> {
         }
         // A static model lies in other files; if it is none either, what was wrong with the encoder says more.
         Err(no_encoder) => match embed::open(model) {
-            Ok(embedder) => print(session, embedder.spec(), &spec_fields(embedder.spec(), "the model's files")),
+            Ok(embedder) => print(session, embedder.spec(), &spec_fields(embedder.spec(), "the model's files")?),
             Err(_) => Err(no_encoder.into()),
         },
     }
 }
 
 fn show_static(session: &Session, embedder: &StaticEmbedder, place: &str) -> Result<Outcome> {
-    let mut fields = spec_fields(embedder.spec(), place);
+    let mut fields = spec_fields(embedder.spec(), place)?;
     if let Some(Provenance { name, teacher, licence, made_with }) = embedder.provenance() {
         let origin = [("name", name), ("teacher", teacher), ("licence", licence), ("made_with", made_with)];
         fields.extend(origin.map(|(field, value)| Field::new(field, value, place)));
@@ -82,14 +82,21 @@ fn show_static(session: &Session, embedder: &StaticEmbedder, place: &str) -> Res
     print(session, embedder.spec(), &fields)
 }
 
-fn spec_fields(spec: &ModelSpec, source: &str) -> Vec<Field> {
-    let shown = json!(spec);
-    let fields = shown.as_object().into_iter().flatten();
-    fields.map(|(field, value)| Field::new(field, plain(value), source)).collect()
+fn spec_fields(spec: &ModelSpec, source: &str) -> Result<Vec<Field>> {
+    // By way of text, because a number widened to f64 shows digits that nobody wrote.
+    let shown: Map<String, Value> = serde_json::from_str(&serde_json::to_string(spec)?)?;
+    Ok(shown.iter().map(|(field, value)| Field::new(field, plain(value), source)).collect())
+}
+
+/// A model in JSON.
+#[derive(Serialize)]
+struct Shown<'a> {
+    spec: &'a ModelSpec,
+    fields: &'a [Field],
 }
 
 fn print(session: &Session, spec: &ModelSpec, fields: &[Field]) -> Result<Outcome> {
-    session.output.show(&json!({"spec": spec, "fields": fields}), fields, || {
+    session.output.show(&Shown { spec, fields }, fields, || {
         let widest = fields.iter().map(|field| field.field.chars().count()).max().unwrap_or(0);
         let line = |field: &Field| {
             let source = styled(FAINT, &format!("[{}]", harmless(&field.source)));

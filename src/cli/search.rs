@@ -13,7 +13,7 @@ use super::intake::{describe, take_in};
 use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
 use super::passage::{Page, line_number, render};
 use super::session::{Outcome, Session};
-use super::sources::{self, NamedQuery};
+use super::sources::{self, NamedQuery, Sources};
 
 /// Lines of a passage on a terminal, unless `--full` asks for all.
 const PASSAGE_LINES_MAX: usize = 6;
@@ -28,8 +28,9 @@ pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
     let collection = if arguments.paths.is_empty() {
         session.collection(&arguments.target.collection)?
     } else {
+        let sources = sources::open(&arguments.paths)?;
         let collection = session.collection_or_new(&arguments.target.collection, None)?;
-        if add_first(&collection, arguments)? == Outcome::Interrupted {
+        if add_first(&collection, &sources)? == Outcome::Interrupted {
             return Ok(Outcome::Interrupted);
         }
         collection
@@ -43,9 +44,10 @@ pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
 
 /// `--in`: adds what changed. Files that cannot be added are told of and do not fail the search, whose answer is whole
 /// without them.
-fn add_first(collection: &Collection, arguments: &Search) -> Result<Outcome> {
-    let intake = take_in(collection, &arguments.paths, false, false)?;
-    intake.warn(REJECTED_SHOWN_MAX);
+fn add_first(collection: &Collection, sources: &Sources) -> Result<Outcome> {
+    let intake = take_in(collection, sources, false, false)?;
+    intake.list_rejected(REJECTED_SHOWN_MAX);
+    intake.warn();
     let report = &intake.report;
     if report.added + report.replaced > 0 {
         note(&describe(report));
@@ -121,11 +123,14 @@ fn headline(number: usize, place: &str, hit: &Hit, page: &Page) -> String {
 
 fn headings(path: &str, page: &Page) -> String {
     let room = page.width.saturating_sub(page.indent).max(10);
-    // The innermost headings say most, so a path that is too long loses its beginning.
-    let excess = path.chars().count().saturating_sub(room);
-    let shown: String = match excess {
-        0 => path.to_owned(),
-        excess => "...".chars().chain(path.chars().skip(excess + 3)).collect(),
+    let excess = (path.chars().count() + 3).saturating_sub(room);
+    let shown: String = if excess <= 3 {
+        path.to_owned()
+    } else if path.contains(" > ") {
+        // The innermost headings say most, so a path that is too long loses its beginning.
+        "...".chars().chain(path.chars().skip(excess)).collect()
+    } else {
+        path.chars().take(room - 3).chain("...".chars()).collect()
     };
     format!("{:indent$}{}\n", "", styled(FAINT, &harmless(&shown)), indent = page.indent)
 }
@@ -281,9 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_loses_its_beginning() {
+    fn a_path_that_is_too_long_loses_its_beginning_and_a_title_its_end() {
         let page = Page { width: 24, indent: 4, lines_max: None };
-        let shown = anstream::adapter::strip_str(&headings("A first heading > A second heading", &page)).to_string();
-        assert_eq!(shown, "    ... A second heading\n");
+        let shown = |path| anstream::adapter::strip_str(&headings(path, &page)).to_string();
+        assert_eq!(shown("A first heading > A second heading"), "    ... A second heading\n");
+        assert_eq!(shown("A title that is too long"), "    A title that is t...\n");
+        assert_eq!(shown("Twenty letters, just"), "    Twenty letters, just\n");
     }
 }

@@ -99,7 +99,7 @@ mod tests {
             });
             expected.truncate(wanted);
             for _ in 0..2 {
-                items.sort_by_key(|_| random.next());
+                random.shuffle(&mut items);
                 let half = items.len() / 2;
                 let mut bests = [Best::new(wanted), Best::new(wanted)];
                 for (index, &(chunk, score)) in items.iter().enumerate() {

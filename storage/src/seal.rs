@@ -60,9 +60,15 @@ fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks
     loop {
         let pinned = engine.pin(collection)?;
         let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
-        let Some(plan) = plan(view, chunks_min) else { return Ok(built) };
+        let repair = damaged(view);
+        let last = repair.is_none();
+        let Some(plan) = repair.or_else(|| tail(view, chunks_min)) else { return Ok(built) };
         build(engine, folder, collection, &pinned, &plan)?;
         built = true;
+        // What was written meanwhile waits for the next call, or a busy writer would keep us here for ever.
+        if last {
+            return Ok(built);
+        }
     }
 }
 
@@ -79,16 +85,15 @@ pub(crate) fn repair(engine: &Engine, collection: CollectionId, view: &View) {
     }
 }
 
+/// The first segment that is to be built again.
 fn damaged(view: &View) -> Option<Plan> {
     let broken = view.segments.iter().find(|segment| segment.text.is_none())?;
     let SegmentRecord { first, end, .. } = broken.record;
     Some(Plan { first, end, replaces: vec![broken.number] })
 }
 
-fn plan(view: &View, chunks_min: u64) -> Option<Plan> {
-    if let Some(plan) = damaged(view) {
-        return Some(plan);
-    }
+/// The tail, where it is large enough, with the trailing segments that are not larger.
+fn tail(view: &View, chunks_min: u64) -> Option<Plan> {
     let (mut first, end) = (view.tail_start(), view.next_chunk);
     let mut size = view.live_between(first, end);
     if size < chunks_min.max(1) {

@@ -34,6 +34,10 @@ impl Random {
         self.next() % limit
     }
 
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        items.sort_by_cached_key(|_| self.next());
+    }
+
     /// Between -1 and 1.
     pub(crate) fn number(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0

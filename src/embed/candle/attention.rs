@@ -58,7 +58,9 @@ impl Attention<'_> {
 
         scores.resize(length * length, 0.0);
         multiply::<S, HEIGHT>(simd, queries, keys, None, length, scores, length);
-        scores.chunks_exact_mut(length).for_each(softmax);
+        for row in scores.chunks_exact_mut(length) {
+            softmax(row);
+        }
 
         let shares = shares.at_least(strips * length);
         pack_rows::<HEIGHT>(Rows { values: scores, stride: length }, length, length, shares);

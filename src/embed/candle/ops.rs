@@ -1,7 +1,9 @@
 //! What happens between the products: GELU, softmax, residual and layer norm, all in place on plain rows.
 //!
 //! Loops are written so that the compiler turns them into vector instructions; `vectorised` compiles them for the
-//! widest that the machine has. Sums run in 16 lanes in a fixed order, so a row's result depends on that row alone.
+//! widest that the machine has. Plain `for` loops and `#[inline(always)]` throughout: what ends up in a function of its own
+//! (`for_each(softmax)` did) is compiled for the oldest machine, where a fused multiply-add is a call: attention took
+//! five times as long. Sums run in 16 lanes in a fixed order, so a row's result depends on that row alone.
 
 use pulp::Arch;
 
@@ -26,11 +28,22 @@ impl Activation {
     /// Applies it to every number.
     pub(crate) fn apply(self, values: &mut [f32]) {
         match self {
-            Self::Gelu => vectorised(|| values.iter_mut().for_each(|value| *value = gelu(*value))),
-            Self::GeluTanh => vectorised(|| values.iter_mut().for_each(|value| *value = gelu_tanh(*value))),
-            Self::Relu => vectorised(|| values.iter_mut().for_each(|value| *value = value.max(0.0))),
+            Self::Gelu => each(values, gelu),
+            Self::GeluTanh => each(values, gelu_tanh),
+            Self::Relu => each(values, |value| value.max(0.0)),
         }
     }
+}
+
+fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for value in values {
+                *value = function(*value);
+            }
+        },
+    );
 }
 
 #[inline(always)]
@@ -128,18 +141,30 @@ pub(crate) struct Norm {
 impl Norm {
     /// Normalises each row in place.
     pub(crate) fn apply(&self, rows: &mut [f32]) {
-        vectorised(|| rows.chunks_exact_mut(self.weight.len()).for_each(|row| self.row(row)));
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact_mut(self.weight.len()) {
+                    self.row(row);
+                }
+            },
+        );
     }
 
     /// `rows = norm(rows + residual)`.
     pub(crate) fn add_and_apply(&self, rows: &mut [f32], residual: &[f32]) {
         let width = self.weight.len();
-        vectorised(|| {
-            for (row, residual) in rows.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
-                row.iter_mut().zip(residual).for_each(|(value, added)| *value += added);
-                self.row(row);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, residual) in rows.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
+                    for (value, added) in row.iter_mut().zip(residual) {
+                        *value += added;
+                    }
+                    self.row(row);
+                }
+            },
+        );
     }
 
     #[inline(always)]

@@ -83,7 +83,7 @@ mod tests {
         let place = Place::new("texts", (1, 2));
         let long: String = (0..60_000).map(|n| format!("{n}é ")).collect();
         assert!(long.len() > 5 * BLOCK_BYTES);
-        for text in ["", "é", "short", &long[..BLOCK_BYTES - 1], long.as_str()] {
+        for text in ["", "é", "short", &long[..long.floor_char_boundary(BLOCK_BYTES)], long.as_str()] {
             let bytes = encode_text(place, text);
             assert_eq!(decode_text(place, &bytes).unwrap(), text);
             for (start, end) in [(0, 0), (text.len(), text.len()), (text.len() / 3, text.len() / 2)] {

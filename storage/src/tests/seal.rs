@@ -176,7 +176,7 @@ fn a_missing_or_damaged_segment_is_built_again_and_search_is_right() {
         assert!(answers(&store, notes) == before, "{name}: and after");
         sound(&store);
         assert_eq!(folders(folder.path()).len(), 2, "{name}");
-        drop(store);
+        drop((store, during, first));
         sound(&Store::open(folder.path()).unwrap());
     }
 }

@@ -81,7 +81,7 @@ fn readers_never_see_parts_of_a_commit_nor_wait_for_one() {
             }
         }
         done.store(true, Ordering::SeqCst);
-        readers.map(|reader| reader.join().unwrap());
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
     sound(&store);
 }

@@ -25,8 +25,9 @@ pub(crate) use segment::{SegmentDigest, TextSegment};
 pub(crate) const ANALYSIS_VERSION: u32 = 1;
 
 /// The text that the index (and the embedding) of a chunk sees: title, heading and text, each on its own line, without
-/// the empty ones.
+/// the empty ones. A title that the heading path begins with, as in most Markdown files, is not said twice.
 pub fn index_text(title: Option<&str>, heading: &str, text: &str) -> String {
+    let title = title.filter(|title| !heading.starts_with(title));
     let parts = [title.unwrap_or_default(), heading, text];
     let mut joined = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts.into_iter().filter(|part| !part.is_empty()) {

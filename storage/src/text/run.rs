@@ -147,11 +147,6 @@ impl TextRun {
         self.chunks.len()
     }
 
-    /// Whether there is no chunk.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
     /// The lowest chunk number.
     pub(crate) fn first(&self) -> Option<u32> {
         self.chunks.first().copied()
@@ -160,14 +155,6 @@ impl TextRun {
     /// The highest chunk number.
     pub(crate) fn last(&self) -> Option<u32> {
         self.chunks.last().copied()
-    }
-
-    /// The memory it holds, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.chunks.len() * 9
-            + self.letters.len()
-            + size_of_val(self.ends.as_slice())
-            + size_of_val(self.postings.as_slice())
     }
 }
 

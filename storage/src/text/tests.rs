@@ -121,10 +121,21 @@ fn merged_runs_equal_the_run_built_at_once() {
 }
 
 #[test]
+fn retained_run_equals_the_run_built_of_what_remains() {
+    let texts = corpus(7, 120);
+    let whole = TextRun::build(&analyzer(), texts.iter().cloned());
+    let remainders: [fn(u32) -> bool; 4] = [|_| true, |_| false, |chunk| chunk % 3 == 1, |chunk| chunk > 100];
+    for keep in remainders {
+        let kept = texts.iter().filter(|(chunk, _)| keep(*chunk)).cloned();
+        assert_eq!(whole.retain(keep), TextRun::build(&analyzer(), kept));
+    }
+}
+
+#[test]
 fn scores_do_not_depend_on_what_is_sealed() {
     let texts = corpus(3, 400);
     let folder = tempfile::tempdir().unwrap();
-    let alive = |chunk: u32| chunk % 7 != 0;
+    let alive = |chunk: u32| !chunk.is_multiple_of(7);
     let statistics = statistics(&texts, alive);
     let run = |range: std::ops::Range<usize>| TextRun::build(&analyzer(), texts[range].iter().cloned());
     let (first, _) = seal(&folder.path().join("first"), &texts[..150]);
