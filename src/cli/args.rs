@@ -313,7 +313,7 @@ pub(crate) struct Distill {
     /// The new model's name [default: the name of the file]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// What the new model calls its encoder [default: the directory's own name for it]
+    /// What the new model calls its encoder [default: the directory's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) teacher: Option<String>,
     /// The encoder's licence, which the new model states

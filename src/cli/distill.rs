@@ -22,6 +22,7 @@ pub(crate) fn run(session: &Session, arguments: &Distill) -> Result<Outcome> {
 
 #[cfg(feature = "candle")]
 mod candle {
+    use std::ffi::OsStr;
     use std::path::Path;
     use std::time::Instant;
 
@@ -29,7 +30,6 @@ mod candle {
     use indicatif::ProgressBar;
     use quiverdb::embed::builtin::{DistillOptions, DistillProgress, Provenance, distill, sentences};
     use quiverdb::embed::candle::CandleEmbedder;
-    use quiverdb::embed::spec::ModelDirectory;
     use serde::Deserialize;
     use serde_json::json;
 
@@ -59,7 +59,7 @@ mod candle {
         let sample = sentences(texts, arguments.sentences, arguments.seed);
         let (pieces, of) = (count(sample.len() as u64, "piece"), count(passages.len() as u64, "text"));
         note(&format!("learning from {pieces} of {of}"));
-        let options = options(arguments, &format!("{pieces} of {of}"))?;
+        let options = options(arguments, &format!("{pieces} of {of}"));
         let bar = progress::steps(0, "");
         let table = distill(&encoder, &sample, &options, &mut |progress| show(&bar, progress));
         bar.finish_and_clear();
@@ -69,19 +69,20 @@ mod candle {
         report(session, arguments, table.tokens().len(), bytes.len(), start.elapsed().as_secs_f64())
     }
 
-    fn options(arguments: &Distill, corpus: &str) -> Result<DistillOptions> {
+    fn options(arguments: &Distill, corpus: &str) -> DistillOptions {
         let Distill { encoder, out, texts: _, dims, sentences, epochs, batch, learning_rate, seed, cache, .. } =
             arguments;
-        let stem = || out.file_stem().map_or_else(|| "static".into(), |stem| stem.to_string_lossy().into_owned());
-        let teacher = match &arguments.teacher {
-            Some(name) => name.clone(),
-            None => ModelDirectory::read(encoder)?.name(),
+        // Names, not paths: the model is given to others.
+        let name = |path: &Path, name: Option<&OsStr>| {
+            name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
         };
+        let stem = || name(out, out.file_stem());
+        let folder = || encoder.canonicalize().map_or_else(|_| "unknown".into(), |path| name(&path, path.file_name()));
         let made_with = format!(
             "quiver models distill --dims {dims} --sentences {sentences} --epochs {epochs} --batch {batch} \
              --learning-rate {learning_rate} --seed {seed}; {corpus}"
         );
-        Ok(DistillOptions {
+        DistillOptions {
             dims: *dims,
             sentences_max: *sentences,
             epochs: *epochs,
@@ -91,11 +92,11 @@ mod candle {
             teacher_cache: cache.clone(),
             provenance: Provenance {
                 name: arguments.name.clone().unwrap_or_else(stem),
-                teacher,
+                teacher: arguments.teacher.clone().unwrap_or_else(folder),
                 licence: arguments.licence.clone(),
                 made_with,
             },
-        })
+        }
     }
 
     fn show(bar: &ProgressBar, progress: DistillProgress) {

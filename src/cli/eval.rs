@@ -4,9 +4,9 @@
 //! calls, one at a time, of the first queries; the rest is answered in parallel, which changes no ranking.
 
 use anyhow::{Context, Result};
-use quiverdb::eval::{Metrics, Qrels};
+use quiverdb::eval::{Evaluation, Metrics, Qrels};
 use quiverdb::fuse::Fusion;
-use quiverdb::{Collection, DocumentId, Mode, Query, SearchResults};
+use quiverdb::{Collection, Mode, Query, SearchResults};
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ const BATCH_QUERIES: usize = 64;
 pub(crate) fn run(session: &Session, arguments: &Eval) -> Result<Outcome> {
     let qrels = read_qrels(arguments)?;
     let all = sources::queries(&arguments.queries)?;
-    let (judged, unjudged): (Vec<_>, Vec<_>) = all.into_iter().partition(|query| qrels.has(&query.id));
+    let (judged, unjudged): (Vec<_>, Vec<_>) = all.into_iter().partition(|query| qrels.of(&query.id).is_some());
     if judged.is_empty() {
         let message = format!("no query of {} is judged in {}", arguments.queries.display(), arguments.qrels.display());
         return Err(Mistake::new(message).hint("their query ids must be the same").into());
@@ -84,14 +84,8 @@ struct Row {
     fusion: Option<&'static str>,
     model: String,
     queries: usize,
-    #[serde(rename = "ndcg@10")]
-    ndcg_10: f64,
-    #[serde(rename = "recall@10")]
-    recall_10: f64,
-    #[serde(rename = "recall@100")]
-    recall_100: f64,
-    #[serde(rename = "mrr@10")]
-    mrr_10: f64,
+    #[serde(flatten)]
+    mean: Metrics,
     p50_ms: f64,
     p95_ms: f64,
 }
@@ -121,32 +115,25 @@ fn evaluate(collection: &Collection, how: &Configuration, queries: &[NamedQuery]
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    let metrics = qrels.score(queries.iter().map(|named| named.id.as_str()).zip(&ranked));
-    Ok(row(collection, how, queries.len(), &metrics, &latencies))
-}
-
-fn row(collection: &Collection, how: &Configuration, queries: usize, metrics: &Metrics, latencies: &Latencies) -> Row {
-    Row {
+    let rankings = queries.iter().map(|named| named.id.as_str()).zip(ranked.iter().map(Vec::as_slice));
+    let Evaluation { queries, mean } = Evaluation::of(qrels, rankings);
+    Ok(Row {
         mode: how.mode,
         fusion: how.fusion_name,
         model: collection.model().map_or("external", |spec| spec.id.as_str()).to_owned(),
         queries,
-        ndcg_10: metrics.ndcg_10,
-        recall_10: metrics.recall_10,
-        recall_100: metrics.recall_100,
-        mrr_10: metrics.mrr_10,
+        mean,
         p50_ms: latencies.percentile(50),
         p95_ms: latencies.percentile(95),
-    }
+    })
 }
 
-fn documents(results: SearchResults) -> Vec<DocumentId> {
-    results.into_iter().map(|hit| hit.document).collect()
+fn documents(results: SearchResults) -> Vec<String> {
+    results.into_iter().map(|hit| hit.document.to_string()).collect()
 }
 
 fn read_qrels(arguments: &Eval) -> Result<Qrels> {
-    let text = sources::read_text(&arguments.qrels)?;
-    Qrels::parse(&text).with_context(|| arguments.qrels.display().to_string())
+    Ok(Qrels::read(&arguments.qrels)?)
 }
 
 fn table(rows: &[Row]) -> String {
@@ -162,10 +149,10 @@ fn table(rows: &[Row]) -> String {
             mode,
             row.model.clone(),
             thousands(row.queries as u64),
-            number(row.ndcg_10),
-            number(row.recall_10),
-            number(row.recall_100),
-            number(row.mrr_10),
+            number(row.mean.ndcg_at_10),
+            number(row.mean.recall_at_10),
+            number(row.mean.recall_at_100),
+            number(row.mean.mrr_at_10),
             duration(row.p50_ms),
             duration(row.p95_ms),
         ]);
