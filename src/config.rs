@@ -8,7 +8,6 @@ use std::sync::Arc;
 use quiverdb_storage::{Language, Metric};
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::ChunkerKind;
 use crate::embed::{Embedder, ModelSpec};
 
 /// What a new collection should be, or what an existing one is expected to be. Everything unset takes its default or
@@ -28,6 +27,33 @@ pub struct CollectionConfig {
     pub(crate) chunk_overlap: Option<usize>,
     pub(crate) chunker: Option<ChunkerKind>,
     pub(crate) language: Option<Language>,
+}
+
+/// How text is split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChunkerKind {
+    /// By the document's media type where it is known ([`ChunkerKind::for_media_type`]), else by a look at the text.
+    #[default]
+    Auto,
+    /// At line breaks, sentences and words.
+    Plain,
+    /// At headings and blocks; every chunk knows the headings above it.
+    Markdown,
+}
+
+impl ChunkerKind {
+    /// What [`ChunkerKind::Auto`] means for a media type; any other kind stays what it is.
+    #[must_use]
+    pub fn for_media_type(self, media_type: &str) -> Self {
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        match self {
+            Self::Auto if essence.eq_ignore_ascii_case("text/markdown") => Self::Markdown,
+            Self::Auto if essence.is_empty() => Self::Auto,
+            Self::Auto => Self::Plain,
+            Self::Plain | Self::Markdown => self,
+        }
+    }
 }
 
 /// Where a collection's vectors come from.

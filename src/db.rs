@@ -3,22 +3,21 @@
 //! Invariants: a [`Collection`] knows its model, and a model that would make other vectors is refused by name; every
 //! handle is cheap to clone and may be shared between threads; reads run on snapshots and never wait for a write.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use quiverdb_storage::{
-    AnalyzerSettings, CollectionInfo, CollectionSettings, DocumentId, Filter, Language, Metric, Operation, SpaceSettings,
-    Store, StoredDocument, validate_collection_name,
+    AnalyzerSettings, CollectionInfo, CollectionSettings, DocumentId, Filter, Language, Metric, Operation,
+    SpaceSettings, Store, StoredDocument, validate_collection_name,
 };
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::chunk::ChunkerKind;
-use crate::config::{CollectionConfig, Model, StoredConfig};
+use crate::config::{ChunkerKind, CollectionConfig, Model, StoredConfig};
 use crate::embed::{self, Embedder, ModelSpec};
 use crate::ingest::{self, AddOptions};
+use crate::parts::{Models, Parts};
 use crate::query;
 use crate::types::{AddReport, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
@@ -35,22 +34,6 @@ const SCAN_PAGE: usize = 256;
 pub struct Database {
     store: Store,
     models: Arc<Models>,
-}
-
-/// The models that are open, by source; collections share one copy of the weights.
-#[derive(Default)]
-struct Models(Mutex<HashMap<String, Arc<dyn Embedder>>>);
-
-impl Models {
-    fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(embedder) = open.get(source) {
-            return Ok(Arc::clone(embedder));
-        }
-        let embedder = embed::open(source)?;
-        open.insert(source.to_owned(), Arc::clone(&embedder));
-        Ok(embedder)
-    }
 }
 
 impl Database {
@@ -115,7 +98,7 @@ impl Database {
     /// # Errors
     /// [`Error::Storage`] where the database cannot be read.
     pub fn collections(&self) -> Result<Vec<CollectionStats>> {
-        self.store.collections()?.into_iter().map(|info| Parts::new(self, info)?.stats()).collect()
+        self.store.collections()?.into_iter().map(|info| Parts::new(&self.store, &self.models, info)?.stats()).collect()
     }
 
     /// Drops a collection with all it holds.
@@ -163,7 +146,7 @@ impl Database {
             Err(quiverdb_storage::Error::CollectionExists(_)) => return self.collection_with(name, config.clone()),
             other => other?,
         };
-        let parts = Parts::new(self, info)?;
+        let parts = Parts::new(&self.store, &self.models, info)?;
         if let Some((embedder, _)) = embedder {
             parts.accept(embedder)?;
         }
@@ -171,7 +154,7 @@ impl Database {
     }
 
     fn open_info(&self, info: CollectionInfo, config: &CollectionConfig) -> Result<Collection> {
-        let parts = Parts::new(self, info)?;
+        let parts = Parts::new(&self.store, &self.models, info)?;
         parts.compare(config)?;
         match &config.model {
             Model::Unset => parts.require_source()?,
@@ -209,7 +192,11 @@ fn settings_of(
     };
     let analyzer = AnalyzerSettings { language: config.language.unwrap_or_default(), ..AnalyzerSettings::default() };
     let application = serde_json::to_value(&stored).map_err(|error| Error::invalid(error.to_string()))?;
-    Ok(CollectionSettings { analyzer, spaces: vec![SpaceSettings { name: "default".into(), dims, metric }], application })
+    Ok(CollectionSettings {
+        analyzer,
+        spaces: vec![SpaceSettings { name: "default".into(), dims, metric }],
+        application,
+    })
 }
 
 fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
@@ -227,7 +214,9 @@ fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
 fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> {
     if tokens < 8 || tokens > limit {
         let most = if limit == usize::MAX { "any".to_owned() } else { limit.to_string() };
-        return Err(Error::invalid(format!("chunk_tokens must lie between 8 and the model's limit ({most}); got {tokens}")));
+        return Err(Error::invalid(format!(
+            "chunk_tokens must lie between 8 and the model's limit ({most}); got {tokens}"
+        )));
     }
     if overlap > tokens / 2 {
         return Err(Error::invalid(format!(
@@ -236,148 +225,6 @@ fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> 
         )));
     }
     Ok(())
-}
-
-/// What a collection is made of; the recipes of ingest and query work on it.
-pub(crate) struct Parts {
-    pub(crate) store: Store,
-    pub(crate) info: CollectionInfo,
-    pub(crate) config: StoredConfig,
-    models: Arc<Models>,
-    embedder: OnceLock<Arc<dyn Embedder>>,
-}
-
-impl Parts {
-    fn new(database: &Database, info: CollectionInfo) -> Result<Self> {
-        let config = serde_json::from_value(info.settings.application.clone()).map_err(|error| {
-            quiverdb_storage::Error::corrupt(format!("the configuration of collection `{}`", info.name), error.to_string())
-        })?;
-        let (store, models) = (database.store.clone(), Arc::clone(&database.models));
-        Ok(Self { store, info, config, models, embedder: OnceLock::new() })
-    }
-
-    /// The model, loaded at first use; `None` where vectors are external.
-    pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
-        if let Some(embedder) = self.embedder.get() {
-            return Ok(Some(embedder));
-        }
-        let Some(source) = &self.config.model_source else { return Ok(None) };
-        self.accept(self.models.open(source)?)?;
-        Ok(self.embedder.get())
-    }
-
-    pub(crate) fn has_model(&self) -> bool {
-        self.config.model.is_some()
-    }
-
-    /// The default space. Every collection has one.
-    pub(crate) fn space(&self) -> &SpaceSettings {
-        &self.info.settings.spaces[0]
-    }
-
-    pub(crate) fn hybrid_weight(&self) -> f32 {
-        self.config.model.as_ref().map_or(1.0, |spec| spec.hybrid_weight)
-    }
-
-    fn model_name(&self) -> &str {
-        self.config.model.as_ref().map_or("external", |spec| spec.id.as_str())
-    }
-
-    /// Refuses vectors of other dimensions, and such as no metric can rank.
-    pub(crate) fn validate_vector(&self, vector: &[f32], owner: &str) -> Result<()> {
-        let expected = self.space().dims;
-        if vector.len() != expected {
-            return Err(Error::DimensionMismatch {
-                collection: self.info.name.clone(),
-                model: self.model_name().to_owned(),
-                expected,
-                got: vector.len(),
-            });
-        }
-        Ok(self.space().metric.validate(vector).map_err(|reason| {
-            quiverdb_storage::Error::invalid(format!("{owner}: the vector {reason}"))
-        })?)
-    }
-
-    /// Takes a model for this collection if it makes the vectors that are stored.
-    fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
-        let given = embedder.spec();
-        let stored = self.config.model.as_ref();
-        if let Some(difference) = embed::identity_difference(stored, given) {
-            return Err(Error::ModelMismatch {
-                collection: self.info.name.clone(),
-                stored: self.model_name().to_owned(),
-                given: given.id.clone(),
-                difference,
-            });
-        }
-        self.embedder.get_or_init(|| embedder);
-        Ok(())
-    }
-
-    /// A collection of an application's own model cannot be opened by name alone.
-    fn require_source(&self) -> Result<()> {
-        match (&self.config.model, &self.config.model_source) {
-            (Some(spec), None) => {
-                Err(Error::ModelRequired { collection: self.info.name.clone(), model: spec.id.clone() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn expect_external(&self, dims: usize) -> Result<()> {
-        if let Some(spec) = &self.config.model {
-            return Err(Error::ModelMismatch {
-                collection: self.info.name.clone(),
-                stored: spec.id.clone(),
-                given: "external vectors".into(),
-                difference: "the collection has a model".into(),
-            });
-        }
-        if dims != self.space().dims {
-            return Err(Error::DimensionMismatch {
-                collection: self.info.name.clone(),
-                model: "external".into(),
-                expected: self.space().dims,
-                got: dims,
-            });
-        }
-        Ok(())
-    }
-
-    /// What is set explicitly must be what is stored.
-    fn compare(&self, config: &CollectionConfig) -> Result<()> {
-        let stored = &self.config;
-        let language = self.info.settings.analyzer.language;
-        self.compare_setting("chunk_tokens", config.chunk_tokens, stored.chunk_tokens)?;
-        self.compare_setting("chunk_overlap", config.chunk_overlap, stored.chunk_overlap)?;
-        self.compare_setting("chunker", config.chunker, stored.chunker)?;
-        self.compare_setting("language", config.language, language)?;
-        self.compare_setting("metric", config.metric, self.space().metric)
-    }
-
-    fn compare_setting<T: PartialEq + std::fmt::Debug>(&self, name: &str, given: Option<T>, stored: T) -> Result<()> {
-        match given {
-            Some(given) if given != stored => Err(Error::invalid(format!(
-                "collection `{}` was made with {name} {stored:?}; got {given:?}. Leave it out, or make another collection",
-                self.info.name
-            ))),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn stats(&self) -> Result<CollectionStats> {
-        let snapshot = self.store.snapshot(self.info.id)?;
-        Ok(CollectionStats {
-            name: self.info.name.clone(),
-            documents: snapshot.documents(),
-            chunks: snapshot.chunks(),
-            segments: snapshot.segments(),
-            bytes_on_disk: self.store.bytes_on_disk()?,
-            model: self.model_name().to_owned(),
-            dims: self.space().dims,
-        })
-    }
 }
 
 /// A named set of documents with one model. Cheap to clone; shared between threads.

@@ -47,7 +47,9 @@ pub enum Error {
         difference: String,
     },
     /// The collection needs a model that only the caller can give (its own [`crate::Embedder`]).
-    #[error("collection `{collection}` was built with {model}, which only the application has: open it with `collection_with`")]
+    #[error(
+        "collection `{collection}` was built with {model}, which only the application has: open it with `collection_with`"
+    )]
     ModelRequired {
         /// The collection.
         collection: String,

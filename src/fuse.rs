@@ -2,53 +2,7 @@
 //!
 //! Invariants: a fused score lies in 0..1, is never NaN, and never falls when a leg's score rises.
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Error, Result};
-
-/// How the dense and the text leg are fused.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fusion {
-    /// `(w * similarity + BM25 / its attainable maximum) / (w + 1)`; measured better than either leg alone.
-    Score {
-        /// The dense leg's weight `w`; by default the one in the model's spec.
-        weight: Option<f32>,
-    },
-    /// Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): the sum of `1 / (k + rank)` over the legs,
-    /// divided by its attainable maximum.
-    ReciprocalRank {
-        /// Damps the difference between first ranks; 60 in the paper.
-        k: f32,
-    },
-}
-
-/// The `k` of the paper.
-pub const RECIPROCAL_RANK_K: f32 = 60.0;
-
-impl Default for Fusion {
-    fn default() -> Self {
-        Self::Score { weight: None }
-    }
-}
-
-impl Fusion {
-    /// Refuses parameters that would not order hits.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] for a weight or `k` that is negative or not finite.
-    pub fn validate(&self) -> Result<()> {
-        let (name, value) = match self {
-            Self::Score { weight: None } => return Ok(()),
-            Self::Score { weight: Some(weight) } => ("fusion weight", *weight),
-            Self::ReciprocalRank { k } => ("reciprocal rank's k", *k),
-        };
-        if value.is_finite() && value >= 0.0 {
-            return Ok(());
-        }
-        Err(Error::invalid(format!("the {name} must be 0 or more; got {value}")))
-    }
-}
+pub use crate::types::{Fusion, RECIPROCAL_RANK_K};
 
 /// Weighted relative scores. `similarity` is the dense leg's in -1..1 (negative counts as 0), `text` the BM25 score,
 /// `text_maximum` what BM25 could at most give to this query (0 where no term counts), `weight` the dense leg's weight.

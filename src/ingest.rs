@@ -14,9 +14,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::chunk::{Chunk, ChunkerKind, chunk};
-use crate::db::Parts;
-use crate::embed::{Embedder, Embeddings};
+use crate::chunk::{Chunk, chunk};
+use crate::config::ChunkerKind;
+use crate::embed::Embedder;
+use crate::parts::Parts;
 use crate::types::{AddReport, Document, Rejected};
 use crate::{Error, Result};
 
@@ -117,12 +118,7 @@ fn take_batch(
     (batch, false)
 }
 
-fn add_batch(
-    parts: &Parts,
-    documents: Vec<Document>,
-    options: &AddOptions<'_>,
-    report: &mut AddReport,
-) -> Result<()> {
+fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, report: &mut AddReport) -> Result<()> {
     let snapshot = parts.store.snapshot(parts.info.id)?;
     let outcomes: Vec<_> = last_of_each_id(documents)
         .into_par_iter()
@@ -201,12 +197,7 @@ impl Prepared {
 }
 
 /// Validates and chunks; `None` where the document is stored just so.
-fn prepare(
-    parts: &Parts,
-    snapshot: &Snapshot,
-    document: Document,
-    report: &mut AddReport,
-) -> Result<Option<Prepared>> {
+fn prepare(parts: &Parts, snapshot: &Snapshot, document: Document, report: &mut AddReport) -> Result<Option<Prepared>> {
     document.id.validate()?;
     let Value::Object(metadata) = document.metadata.clone() else {
         return Err(Error::invalid(format!(
@@ -341,21 +332,17 @@ fn first_tokens<'a>(text: &'a str, embedder: &dyn Embedder, tokens_max: usize) -
     }
 }
 
-/// `Auto` looks at the media type, then at the end of the id.
+/// `Auto` looks at the media type, then at the end of the id; what is left to it then looks at the text.
 fn resolve_kind(configured: ChunkerKind, document: &Document) -> ChunkerKind {
-    if configured != ChunkerKind::Auto {
-        return configured;
-    }
     let media_type = document.metadata.get("media_type").and_then(Value::as_str);
-    let markdown_id = |id: &DocumentId| match id {
+    let markdown_id = match &document.id {
         DocumentId::Text(id) => id.ends_with(".md") || id.ends_with(".markdown"),
         DocumentId::Integer(_) => false,
     };
     match media_type {
-        Some("text/markdown") => ChunkerKind::Markdown,
-        Some(_) => ChunkerKind::Plain,
-        None if markdown_id(&document.id) => ChunkerKind::Markdown,
-        None => ChunkerKind::Plain,
+        Some(media_type) => configured.for_media_type(media_type),
+        None if markdown_id => configured.for_media_type("text/markdown"),
+        None => configured,
     }
 }
 
@@ -420,25 +407,10 @@ fn embed(parts: &Parts, prepared: &[Prepared], report: &mut AddReport) -> Result
     }
     let Some(embedder) = parts.embedder()? else { return Ok(Vec::new()) };
     let embeddings = embedder.embed_documents(&texts)?;
-    expect_rows(&embeddings, texts.len(), embedder.as_ref())?;
+    embeddings.expect(texts.len(), embedder.spec())?;
     report.chunks_embedded += texts.len() as u64;
     report.texts_truncated += embeddings.truncated as u64;
     Ok(embeddings.rows().map(<[f32]>::to_vec).collect())
-}
-
-/// The model must have returned one vector of its dimensions for each text.
-pub(crate) fn expect_rows(embeddings: &Embeddings, texts: usize, embedder: &dyn Embedder) -> Result<()> {
-    let spec = embedder.spec();
-    if embeddings.dims != spec.dims || embeddings.values.len() != texts * spec.dims {
-        return Err(Error::Embedding(format!(
-            "{} returned {} numbers of {} dimensions for {texts} texts; its spec says {} dimensions",
-            spec.id,
-            embeddings.values.len(),
-            embeddings.dims,
-            spec.dims
-        )));
-    }
-    Ok(())
 }
 
 fn assemble(parts: &Parts, prepared: Prepared, mut vectors: impl Iterator<Item = Vec<f32>>) -> Result<Operation> {
@@ -451,12 +423,7 @@ fn assemble(parts: &Parts, prepared: Prepared, mut vectors: impl Iterator<Item =
         };
         let place = || format!("document `{}`, bytes {}..{}", document.id, chunk.start, chunk.end);
         parts.validate_vector(&vector, &place()).map_err(|error| Error::Embedding(error.to_string()))?;
-        new_chunks.push(NewChunk {
-            start: chunk.start,
-            end: chunk.end,
-            heading: chunk.heading,
-            vectors: vec![vector],
-        });
+        new_chunks.push(NewChunk { start: chunk.start, end: chunk.end, heading: chunk.heading, vectors: vec![vector] });
     }
     let Document { id, text, title, .. } = document;
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, chunks: new_chunks })))

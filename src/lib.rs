@@ -34,6 +34,8 @@
 //! | [`embed`] | How does text become vectors? |
 //! | [`formats`] | How do files become documents? |
 //! | [`fuse`] | How do two ranked lists become one? |
+//! | `markdown` | Where are the headings of a Markdown text? |
+//! | `parts` | What is a collection made of? |
 //! | `ingest` | How does a document get in? |
 //! | `query` | How is a question answered? |
 //! | [`context`] | How do hits become a cited context for a language model? |
@@ -58,6 +60,8 @@ pub mod eval;
 pub mod formats;
 pub mod fuse;
 mod ingest;
+mod markdown;
+mod parts;
 mod query;
 pub mod types;
 
@@ -68,3 +72,8 @@ pub use error::{Blame, Error, Result};
 pub use ingest::AddOptions;
 pub use quiverdb_storage::{DocumentId, Filter, Language, Metric};
 pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};
+
+/// The README's code, compiled and run as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,10 +11,9 @@ use std::time::Instant;
 use quiverdb_storage::{ChunkNumber, RoaringBitmap, Snapshot, TextHits};
 use serde_json::Value;
 
-use crate::db::Parts;
 use crate::embed::{NoStatistics, WordStatistics};
 use crate::fuse::{self, Fusion};
-use crate::ingest::expect_rows;
+use crate::parts::Parts;
 use crate::types::{Hit, LIMIT_MAX, Mode, Query, Ranks, Scores, SearchResults, Timings};
 use crate::{Error, Result};
 
@@ -85,7 +84,10 @@ fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
     });
     let needs_text = mode != Mode::Dense && query.text.is_none();
     if needs_text {
-        return Err(Error::invalid(format!("mode `{}` needs words to search for; the query has a vector only", mode.name())));
+        return Err(Error::invalid(format!(
+            "mode `{}` needs words to search for; the query has a vector only",
+            mode.name()
+        )));
     }
     if mode != Mode::Text && !can_embed {
         return Err(Error::invalid(format!(
@@ -108,7 +110,7 @@ fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -
     let (Some(text), Some(embedder)) = (&query.text, parts.embedder()?) else { return Ok(None) };
     let statistics = SnapshotStatistics(snapshot);
     let embeddings = embedder.embed_queries(&[text], &statistics)?;
-    expect_rows(&embeddings, 1, embedder.as_ref())?;
+    embeddings.expect(1, embedder.spec())?;
     parts
         .validate_vector(&embeddings.values, "the query's embedding")
         .map_err(|error| Error::Embedding(error.to_string()))?;

@@ -6,7 +6,7 @@ use quiverdb_storage::{DocumentId, Filter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::fuse::Fusion;
+use crate::{Error, Result};
 
 /// A text with an id, and what is known about it.
 ///
@@ -63,7 +63,7 @@ impl Document {
 
 /// As on the command line: `{"id", "title"?, "text", "metadata"}`.
 impl Serialize for Document {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
@@ -100,6 +100,50 @@ impl Mode {
             Self::Dense => "dense",
             Self::Text => "text",
         }
+    }
+}
+
+/// How the dense and the text leg are fused.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// `(w * similarity + BM25 / its attainable maximum) / (w + 1)`; measured better than either leg alone.
+    Score {
+        /// The dense leg's weight `w`; by default the one in the model's spec.
+        weight: Option<f32>,
+    },
+    /// Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): the sum of `1 / (k + rank)` over the legs,
+    /// divided by its attainable maximum.
+    ReciprocalRank {
+        /// Damps the difference between first ranks; 60 in the paper.
+        k: f32,
+    },
+}
+
+/// The `k` of the paper.
+pub const RECIPROCAL_RANK_K: f32 = 60.0;
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self::Score { weight: None }
+    }
+}
+
+impl Fusion {
+    /// Refuses parameters that would not order hits.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a weight or `k` that is negative or not finite.
+    pub fn validate(&self) -> Result<()> {
+        let (name, value) = match self {
+            Self::Score { weight: None } => return Ok(()),
+            Self::Score { weight: Some(weight) } => ("fusion weight", *weight),
+            Self::ReciprocalRank { k } => ("reciprocal rank's k", *k),
+        };
+        if value.is_finite() && value >= 0.0 {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the {name} must be 0 or more; got {value}")))
     }
 }
 

@@ -9,10 +9,10 @@
 
 use std::ops::Range;
 
-use super::headings::{Heading, headings};
 use super::measure::Measure;
 use super::split::{Syntax, split};
 use super::{Chunk, Limits};
+use crate::markdown::{Heading, headings};
 
 /// A section below this many tokens is too small to stand for itself, or below a quarter of a chunk where that is less.
 const SMALL_TOKENS: usize = 64;

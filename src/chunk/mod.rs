@@ -12,7 +12,6 @@
 //!
 //! It does not tokenise: the caller hands in the token ranges of the whole document, once.
 
-mod headings;
 mod markdown;
 mod measure;
 mod plain;
@@ -22,40 +21,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::headings::first_heading;
 use self::measure::Measure;
+pub use crate::config::ChunkerKind;
 
 /// The chunk size of a collection that does not say otherwise, in tokens.
 pub const TOKENS_MAX_DEFAULT: usize = 256;
 /// The overlap of neighbouring chunks where the collection does not say otherwise, in tokens.
 pub const OVERLAP_DEFAULT: usize = 32;
-
-/// How text is split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ChunkerKind {
-    /// By the document's media type where it is known ([`ChunkerKind::for_media_type`]), else by a look at the text.
-    #[default]
-    Auto,
-    /// At line breaks, sentences and words.
-    Plain,
-    /// At headings and blocks; every chunk knows the headings above it.
-    Markdown,
-}
-
-impl ChunkerKind {
-    /// What [`ChunkerKind::Auto`] means for a media type; any other kind stays what it is.
-    #[must_use]
-    pub fn for_media_type(self, media_type: &str) -> Self {
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        match self {
-            Self::Auto if essence.eq_ignore_ascii_case("text/markdown") => Self::Markdown,
-            Self::Auto if essence.is_empty() => Self::Auto,
-            Self::Auto => Self::Plain,
-            Self::Plain | Self::Markdown => self,
-        }
-    }
-}
 
 /// How a collection chunks; stored with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +75,7 @@ pub fn chunk(
     let tokens_max = tokens_max.max(1);
     let limits = Limits { tokens_max, overlap: overlap.min(tokens_max / 2) };
     let chunks = match kind {
-        ChunkerKind::Auto if headings::looks_like_markdown(text) => markdown::chunks(&measure, limits),
+        ChunkerKind::Auto if crate::markdown::looks_like_markdown(text) => markdown::chunks(&measure, limits),
         ChunkerKind::Auto | ChunkerKind::Plain => plain::chunks(&measure, limits),
         ChunkerKind::Markdown => markdown::chunks(&measure, limits),
     };

@@ -24,6 +24,7 @@ mod session;
 mod sources;
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,9 +46,16 @@ pub(crate) fn run() -> ExitCode {
         (false, false) => Format::People,
     };
     let session = Session { path: arguments.db, output: Output { format } };
-    match dispatch(&session, arguments.verb) {
-        Ok(outcome) => ExitCode::from(outcome.code()),
-        Err(error) => ExitCode::from(explain(&error)),
+    // A panic over damaged pages is caught below and becomes an error; only one that arrives here is told.
+    std::panic::set_hook(Box::new(|_| {}));
+    match catch_unwind(AssertUnwindSafe(|| dispatch(&session, arguments.verb))) {
+        Ok(Ok(outcome)) => ExitCode::from(outcome.code()),
+        Ok(Err(error)) => ExitCode::from(explain(&error)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+            ExitCode::from(explain(&anyhow::anyhow!("this is a bug in quiver, please report it: {text}")))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Joins the paths of the command line and [`quiverdb::formats`]; `-` is stdin. Paths are made absolute first, so that
 //! a document's `source` tells two folders of the same name apart.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -40,7 +40,7 @@ impl Sources {
 
     /// All documents: those of stdin first, then path by path in the order of their names.
     pub(crate) fn documents(&self) -> impl Iterator<Item = Loaded> {
-        let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin"));
+        let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin").ids_from_content());
         let files = self.roots.iter().flat_map(|root| formats::load(root));
         stdin.into_iter().flatten().chain(files)
     }
@@ -93,13 +93,6 @@ pub(crate) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
         rows.push(row);
     }
     Ok(rows)
-}
-
-/// A whole file as text.
-pub(crate) fn read_text(file: &Path) -> Result<String> {
-    let mut text = String::new();
-    reader(file)?.read_to_string(&mut text).with_context(|| file.display().to_string())?;
-    Ok(text)
 }
 
 fn reader(file: &Path) -> Result<Box<dyn BufRead>> {

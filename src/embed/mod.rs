@@ -87,6 +87,20 @@ impl Embeddings {
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.dims.max(1))
     }
+
+    /// The model must have returned one vector of its dimensions for each text.
+    pub(crate) fn expect(&self, texts: usize, spec: &ModelSpec) -> Result<()> {
+        if self.dims == spec.dims && self.values.len() == texts * spec.dims {
+            return Ok(());
+        }
+        Err(crate::Error::Embedding(format!(
+            "{} returned {} numbers of {} dimensions for {texts} texts; its spec says {} dimensions",
+            spec.id,
+            self.values.len(),
+            self.dims,
+            spec.dims
+        )))
+    }
 }
 
 /// What a model is: everything that changes a vector, and how to use it well.

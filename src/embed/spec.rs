@@ -503,5 +503,4 @@ fn join(folder: &str, name: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use super::time::rfc3339;
 use super::walk::{Walk, walk};
 use super::{Loaded, rejected};
 use crate::DocumentId;
-use crate::chunk::first_heading;
+use crate::markdown::first_heading;
 use crate::types::{Document, Rejected};
 
 /// Documents of a file or folder, one by one. Made by [`super::load`].

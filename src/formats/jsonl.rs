@@ -9,6 +9,8 @@ use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
+use sha2::{Digest, Sha256};
+
 use super::{Loaded, rejected};
 use crate::DocumentId;
 use crate::types::{Document, Rejected};
@@ -20,6 +22,7 @@ pub struct Jsonl<R> {
     line: usize,
     lossy: u64,
     failed: bool,
+    ids_from_content: bool,
 }
 
 /// Reads documents, one a line; blank lines are skipped. `name` stands for the source in messages, and a document
@@ -33,10 +36,18 @@ pub struct Jsonl<R> {
 /// assert_eq!(documents[1].id, "stdin#2".into());
 /// ```
 pub fn load_jsonl<R: BufRead>(reader: R, name: impl Into<String>) -> Jsonl<R> {
-    Jsonl { reader, name: name.into(), line: 0, lossy: 0, failed: false }
+    Jsonl { reader, name: name.into(), line: 0, lossy: 0, failed: false, ids_from_content: false }
 }
 
 impl<R> Jsonl<R> {
+    /// Names documents without an id by their content (`name#` and 16 hexadecimal digits) instead of their line: for
+    /// streams, whose first line is another one every time.
+    #[must_use]
+    pub fn ids_from_content(mut self) -> Self {
+        self.ids_from_content = true;
+        self
+    }
+
     /// How many of the lines so far were not valid UTF-8 and had bytes replaced; their documents' metadata say
     /// `"lossy": true`.
     pub fn lossy(&self) -> u64 {
@@ -53,13 +64,21 @@ impl<R> Jsonl<R> {
         self.lossy += u64::from(lossy);
         let value: Value = serde_json::from_str(text.trim())
             .map_err(|error| self.reject(format!("not valid JSON ({})", without_line(&error))))?;
-        let fallback = || format!("{}#{}", self.name, self.line);
+        let fallback = || match self.ids_from_content {
+            true => format!("{}#{}", self.name, short_digest(text.trim())),
+            false => format!("{}#{}", self.name, self.line),
+        };
         let mut document = document(value, fallback).map_err(|reason| self.reject(reason))?;
         if lossy {
             document.metadata["lossy"] = Value::Bool(true);
         }
         Ok(document)
     }
+}
+
+/// The first 8 bytes of the text's SHA-256, in hexadecimal.
+fn short_digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl<R: BufRead> Iterator for Jsonl<R> {

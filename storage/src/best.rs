@@ -54,7 +54,8 @@ impl Best {
     fn prune(&mut self) {
         let Some(last) = self.wanted.checked_sub(1) else { return self.found.clear() };
         if self.found.len() > self.wanted {
-            let (_, &mut (_, score), _) = self.found.select_nth_unstable_by(last, |one, other| other.1.total_cmp(&one.1));
+            let (_, &mut (_, score), _) =
+                self.found.select_nth_unstable_by(last, |one, other| other.1.total_cmp(&one.1));
             self.floor = score;
             self.found.retain(|&(_, found)| found >= score);
         }

@@ -82,7 +82,11 @@ impl Check<'_> {
     }
 
     /// The rows of a range whose records are whole, with their second key.
-    fn rows<R: Record>(&mut self, definition: TableDefinition<'static, Pair, Bytes>, owner: u32) -> Result<Vec<(u32, R)>> {
+    fn rows<R: Record>(
+        &mut self,
+        definition: TableDefinition<'static, Pair, Bytes>,
+        owner: u32,
+    ) -> Result<Vec<(u32, R)>> {
         let table = rows::open(self.transaction, definition)?;
         let mut found = Vec::new();
         for row in table.range(crate::tables::pairs_of(owner)).map_err(engine)? {
@@ -157,7 +161,9 @@ impl Check<'_> {
                 self.say(format!("table {}: it has rows of collection {owner}, which is not", definition.name()));
             }
         }
-        for owner in owners(&rows::open(self.transaction, VECTORS)?)?.into_iter().filter(|owner| !spaces.contains(owner)) {
+        for owner in
+            owners(&rows::open(self.transaction, VECTORS)?)?.into_iter().filter(|owner| !spaces.contains(owner))
+        {
             self.say(format!("table vectors: it has rows of space {owner}, which is not"));
         }
         for (definition, known) in [(TOMBSTONES, collections.keys().copied().collect()), (SPACES, spaces.clone())] {

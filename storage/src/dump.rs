@@ -7,22 +7,24 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{
-    CollectionInfo, DocumentId, Result, Snapshot, SpaceSettings, Store, StoredChunk, StoredDocument,
-};
+use crate::{CollectionInfo, DocumentId, Result, Snapshot, SpaceSettings, Store, StoredChunk, StoredDocument};
 
 /// Numbers of a vector that are written out; the rest is in its checksum.
 const NUMBERS_SHOWN: usize = 4;
 const PAGE: usize = 256;
 
-/// # Errors
-/// [`crate::Error::Corrupt`] where a record is damaged.
-pub(crate) fn dump(store: &Store) -> Result<String> {
-    let mut out = String::new();
-    for info in store.collections()? {
-        collection(&mut out, &store.snapshot(info.id)?, &info)?;
+impl Store {
+    /// The content of the database as text: the same for the same content, however it came about.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a record is damaged.
+    pub fn dump(&self) -> Result<String> {
+        let mut out = String::new();
+        for info in self.collections()? {
+            collection(&mut out, &self.snapshot(info.id)?, &info)?;
+        }
+        Ok(out)
     }
-    Ok(out)
 }
 
 fn collection(out: &mut String, snapshot: &Snapshot, info: &CollectionInfo) -> Result<()> {

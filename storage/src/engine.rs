@@ -109,7 +109,7 @@ fn split_damage<T>(result: Result<T>) -> Result<std::result::Result<T, Damage>> 
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(Error::Corrupt { place, what }) => Ok(Err(Damage { place, what })),
-        Err(other) => Err(other),
+        Err(error) => Err(error),
     }
 }
 
@@ -230,10 +230,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// Those of `work`, after which nothing has changed. Where the disk or redb fails, no more writes are taken.
-    pub(crate) fn transact<T>(
-        &mut self,
-        work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>,
-    ) -> Result<T> {
+    pub(crate) fn transact<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>) -> Result<T> {
         let result = self.attempt(work);
         if let Err(error @ (Error::Io { .. } | Error::Engine(_))) = &result {
             *self.poison = Some(error.to_string());
@@ -267,9 +264,11 @@ impl Writer<'_> {
 
 /// Whatever redb calls it, a failed commit ends writing.
 fn commit_error(error: redb::CommitError) -> Error {
-    match engine(error) {
+    let error = engine(error);
+    match &error {
         Error::Corrupt { place, what } => Error::Engine(format!("damaged data in {place}: {what}")),
-        other => other,
+        #[allow(clippy::wildcard_enum_match_arm, reason = "all others end it as they are")]
+        _ => error,
     }
 }
 

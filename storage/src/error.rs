@@ -53,7 +53,9 @@ pub enum Error {
         holder: String,
     },
     /// The database file was written by a newer version.
-    #[error("the database has format version {found}; this build reads up to {supported}. Open it with a newer quiverdb")]
+    #[error(
+        "the database has format version {found}; this build reads up to {supported}. Open it with a newer quiverdb"
+    )]
     NewerFormat {
         /// The version found.
         found: u32,

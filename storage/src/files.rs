@@ -27,6 +27,14 @@ const NEW_DATA: &str = "data.redb.new";
 /// redb's cache. Vectors and the tail's text are kept by us; this one serves the passages of hits.
 const CACHE_BYTES: usize = 256 << 20;
 
+/// Where the segments of all collections lie, below the database's folder.
+pub(crate) const SEGMENTS_FOLDER: &str = "segments";
+
+/// The folder of a segment: numbers alone, because names never become paths.
+pub(crate) fn segment_folder(folder: &Path, collection: u32, number: u32) -> PathBuf {
+    folder.join(SEGMENTS_FOLDER).join(format!("{collection}-{number}"))
+}
+
 /// Opens the database in a folder, and makes both where they are not there.
 ///
 /// # Errors
@@ -148,17 +156,15 @@ fn new_identity() -> Identity {
 
 fn check_format(database: &Database) -> Result<()> {
     let transaction = database.begin_read().map_err(engine)?;
-    let meta = transaction.open_table(META).map_err(|error| match error {
-        redb::TableError::TableDoesNotExist(_) => {
-            Error::corrupt(DATA, "it is a redb file, but not a database of quiverdb")
+    let meta = transaction.open_table(META).map_err(|error| {
+        if matches!(error, redb::TableError::TableDoesNotExist(_)) {
+            return Error::corrupt(DATA, "it is a redb file, but not a database of quiverdb");
         }
-        other => engine(other),
+        engine(error)
     })?;
     let format: Option<Number> = rows::get_named(&meta, META, "format")?;
     match format {
-        Some(Number(found)) if found > FORMAT_VERSION => {
-            Err(Error::NewerFormat { found, supported: FORMAT_VERSION })
-        }
+        Some(Number(found)) if found > FORMAT_VERSION => Err(Error::NewerFormat { found, supported: FORMAT_VERSION }),
         Some(_) => Ok(()),
         None => Err(Error::corrupt(DATA, "its format version is missing")),
     }

@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod files;
 pub mod filter;
+mod guard;
 mod highlight;
 mod ids;
 mod keys;
@@ -36,6 +37,7 @@ mod write;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;
+pub use highlight::highlights;
 pub use ids::{
     COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
     validate_collection_name,
@@ -43,7 +45,6 @@ pub use ids::{
 pub use roaring::RoaringBitmap;
 pub use snapshot::{Snapshot, TextHits};
 pub use store::Store;
-pub use highlight::highlights;
 pub use text::{Analyzer, AnalyzerSettings, Language, index_text};
 pub use types::{
     CollectionInfo, CollectionSettings, DIMS_MAX, HydratedChunk, NewChunk, NewDocument, Operation, SPACES_MAX,

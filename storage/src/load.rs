@@ -16,10 +16,10 @@ use crate::codec::{
     open_block,
 };
 use crate::error::engine;
+use crate::files::segment_folder;
 use crate::keys::encode_id;
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
-use crate::seal::segment_folder;
 use crate::tables::{COLLECTIONS, DOCUMENTS, SEGMENTS, SPACES, TOMBSTONES, VECTORS, pairs_of};
 use crate::text::{ANALYSIS_VERSION, Analyzer, SegmentDigest, TextRun, TextSegment};
 use crate::vectors::{Column, VectorRun};
@@ -81,7 +81,8 @@ fn segments(transaction: &ReadTransaction, folder: Option<&Path>, collection: u3
         let (key, value) = row.map_err(engine)?;
         let (_, number) = key.value();
         let record: SegmentRecord = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value())?;
-        let open = |folder| TextSegment::open(&segment_folder(folder, collection, number), SegmentDigest(record.digest));
+        let open =
+            |folder| TextSegment::open(&segment_folder(folder, collection, number), SegmentDigest(record.digest));
         let current = folder.filter(|_| record.analysis == ANALYSIS_VERSION);
         // Whatever is wrong with it, the text is in redb.
         let text = current.and_then(|folder| open(folder).ok());

@@ -37,7 +37,7 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         let own = std::process::id();
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{own}\n"));
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{own}"));
         written.map_err(io)?;
         Ok(Self(file))
     }

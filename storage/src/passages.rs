@@ -3,8 +3,8 @@
 //! Reads the live chunks of a range from redb, in ascending order, each with its index text. The text of a document is
 //! read once for all its chunks, because they follow each other.
 
-use redb::{ReadOnlyTable, ReadTransaction, TableHandle};
 use rayon::prelude::*;
+use redb::{ReadOnlyTable, ReadTransaction, TableHandle};
 
 use crate::codec::{self, ChunkRecord, DocumentRecord, Place, decode_text};
 use crate::error::engine;
@@ -94,13 +94,14 @@ impl Iterator for Passages {
     }
 }
 
-/// Indexes chunks, on all cores where there are many.
+/// Indexes chunks, on all cores where there are many. Few are not worth a trip to another thread, which takes
+/// milliseconds on a busy machine.
 pub(crate) fn index(analyzer: &Analyzer, chunks: &[(u32, String)]) -> TextRun {
-    let parts: Vec<TextRun> = chunks.par_chunks(TASK_CHUNKS).map(|part| index_part(analyzer, part)).collect();
-    match parts.as_slice() {
-        [_] => parts.into_iter().next().unwrap_or_default(),
-        parts => TextRun::merge(&parts.iter().collect::<Vec<_>>()),
+    if chunks.len() <= TASK_CHUNKS {
+        return index_part(analyzer, chunks);
     }
+    let parts: Vec<TextRun> = chunks.par_chunks(TASK_CHUNKS).map(|part| index_part(analyzer, part)).collect();
+    TextRun::merge(&parts.iter().collect::<Vec<_>>())
 }
 
 fn index_part(analyzer: &Analyzer, chunks: &[(u32, String)]) -> TextRun {

@@ -9,7 +9,7 @@
 //! a segment is built; redb stays the truth, so a segment that is missing or damaged is simply built again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use roaring::RoaringBitmap;
 use crate::codec::{CollectionRecord, Place, SegmentRecord};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
-use crate::files::{io_error, sync_folder};
+use crate::files::{SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
 use crate::passages::Passages;
 use crate::tables::{COLLECTIONS, SEGMENTS};
 use crate::text::{ANALYSIS_VERSION, SegmentDigest, TextSegment};
@@ -28,13 +28,7 @@ use crate::{CollectionId, Result, rows};
 /// The live chunks that the tail must hold to be sealed.
 pub(crate) const SEAL_CHUNKS_MIN: u64 = 8192;
 
-const FOLDER: &str = "segments";
 const NEW: &str = ".new";
-
-/// The folder of a segment: numbers alone, because names never become paths.
-pub(crate) fn segment_folder(folder: &Path, collection: u32, number: u32) -> PathBuf {
-    folder.join(FOLDER).join(format!("{collection}-{number}"))
-}
 
 /// What is to be built: a segment over `first..end` in place of others.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,7 +204,7 @@ fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Pl
 /// Whatever redb says. Folders that cannot be read or removed stay.
 pub(crate) fn collect_garbage(engine: &Engine) -> Result<()> {
     let Some(folder) = engine.folder() else { return Ok(()) };
-    let segments = folder.join(FOLDER);
+    let segments = folder.join(SEGMENTS_FOLDER);
     let Ok(entries) = fs::read_dir(&segments) else { return Ok(()) };
     let transaction = engine.begin_read()?;
     let table = rows::open(&transaction, SEGMENTS)?;

@@ -10,6 +10,7 @@ use redb::{ReadableTable, TableHandle};
 use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
 use crate::engine::{Engine, Outcome, collection_record, next_sequence, unknown};
 use crate::error::engine;
+use crate::guard::damage_as_error;
 use crate::ids::validate_collection_name;
 use crate::load::settings_of;
 use crate::tables::{
@@ -18,7 +19,7 @@ use crate::tables::{
 };
 use crate::{
     CollectionId, CollectionInfo, CollectionSettings, Error, Operation, Result, Snapshot, SpaceId, SpaceSettings,
-    Written, check, dump, files, rows, seal, write,
+    Written, check, files, rows, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -33,10 +34,12 @@ impl Store {
     /// [`Error::Locked`] at once where it is open elsewhere, in this process too; [`Error::NewerFormat`]; [`Error::Io`];
     /// [`Error::Corrupt`].
     pub fn open(path: &Path) -> Result<Self> {
-        let (database, lock) = files::open(path)?;
-        let engine = Engine::new(database, Some(path.to_owned()), Some(lock));
-        seal::collect_garbage(&engine)?;
-        Ok(Self(Arc::new(engine)))
+        damage_as_error(&path.display().to_string(), || {
+            let (database, lock) = files::open(path)?;
+            let engine = Engine::new(database, Some(path.to_owned()), Some(lock));
+            seal::collect_garbage(&engine)?;
+            Ok(Self(Arc::new(engine)))
+        })
     }
 
     /// A database in memory, gone when it is closed.
@@ -89,8 +92,8 @@ impl Store {
         let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
         self.0.writer()?.transact(|transaction| {
             let mut meta = transaction.open_table(META).map_err(engine)?;
-            let mut next: NextNumbers = rows::get_named(&meta, META, "next")?
-                .ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
+            let mut next: NextNumbers =
+                rows::get_named(&meta, META, "next")?.ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
             let number = next.collection;
             let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
             if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
@@ -172,7 +175,7 @@ impl Store {
     /// [`Error::InvalidInput`] or [`Error::DimensionMismatch`], naming document and chunk, before anything is written;
     /// [`Error::Poisoned`] after a failed write; [`Error::Io`].
     pub fn write(&self, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
-        write::write(&self.0, collection, batch)
+        damage_as_error("the database", || write::write(&self.0, collection, batch))
     }
 
     /// The collection as it is now. Never waits for a writer. The first one after opening loads the collection.
@@ -180,11 +183,13 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownCollection`]. Where what searches need is damaged, the searches say so; the rest is readable.
     pub fn snapshot(&self, collection: CollectionId) -> Result<Snapshot> {
-        let pinned = self.0.pin(collection)?;
-        if let Ok(view) = &pinned.view {
-            seal::repair(&self.0, collection, view);
-        }
-        Ok(Snapshot::new(Arc::clone(&self.0), collection, pinned))
+        damage_as_error("the database", || {
+            let pinned = self.0.pin(collection)?;
+            if let Ok(view) = &pinned.view {
+                seal::repair(&self.0, collection, view);
+            }
+            Ok(Snapshot::new(Arc::clone(&self.0), collection, pinned))
+        })
     }
 
     /// Moves the text of the newest chunks to disk where there are 8,192 or more of them, and builds again what is
@@ -202,15 +207,7 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] or [`Error::Engine`] where it cannot be read at all.
     pub fn check(&self) -> Result<Vec<String>> {
-        check::check(&self.0)
-    }
-
-    /// The content of the database as text: the same for the same content, however it came about.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] where a record is damaged.
-    pub fn dump(&self) -> Result<String> {
-        dump::dump(self)
+        damage_as_error("the database", || check::check(&self.0))
     }
 
     /// The bytes that the database takes on disk; 0 in memory.

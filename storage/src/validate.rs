@@ -67,7 +67,9 @@ fn chunk(settings: &CollectionSettings, text: &str, chunk: &NewChunk, owner: &st
     }
     if heading.len() > HEADING_BYTES_MAX {
         let length = heading.len();
-        return Err(Error::invalid(format!("{owner}: its heading has {length} bytes; the limit is {HEADING_BYTES_MAX}")));
+        return Err(Error::invalid(format!(
+            "{owner}: its heading has {length} bytes; the limit is {HEADING_BYTES_MAX}"
+        )));
     }
     if vectors.len() != settings.spaces.len() {
         let (got, expected) = (vectors.len(), settings.spaces.len());

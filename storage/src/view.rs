@@ -17,7 +17,9 @@ use crate::best::Best;
 use crate::codec::{CollectionRecord, SegmentRecord};
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
-use crate::text::{Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextRun, TextSegment, search, word_frequency};
+use crate::text::{
+    Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextRun, TextSegment, search, word_frequency,
+};
 use crate::vectors::{Column, VectorRun};
 use crate::{ChunkNumber, CollectionSettings, Result};
 

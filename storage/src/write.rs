@@ -214,14 +214,8 @@ impl<'a> Work<'a> {
         let terms = text.term_count(number);
         self.record.terms += u64::from(terms);
         let NewChunk { start, end, heading, vectors: _ } = chunk;
-        let record = ChunkRecord {
-            document,
-            ordinal,
-            start: *start as u32,
-            end: *end as u32,
-            terms,
-            heading: heading.clone(),
-        };
+        let record =
+            ChunkRecord { document, ordinal, start: *start as u32, end: *end as u32, terms, heading: heading.clone() };
         self.appended.push(chunk);
         rows::put(&mut self.chunks, CHUNKS, (self.collection, number), &record)
     }

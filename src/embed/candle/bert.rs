@@ -51,6 +51,10 @@ impl Config {
         if let Some(kind) = self.position_embedding_type.as_deref().filter(|&kind| kind != "absolute") {
             return Err(format!("position_embedding_type `{kind}` is not supported yet; only `absolute` is"));
         }
+        let sizes = [("intermediate_size", self.intermediate_size), ("type_vocab_size", self.type_vocab_size)];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(format!("{name} is 0"));
+        }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden == 0 || heads == 0 || !hidden.is_multiple_of(heads) {
             return Err(format!("hidden_size {hidden} cannot be split into {heads} attention heads"));
@@ -180,7 +184,7 @@ impl Layer {
         })
     }
 
-    fn forward(&self, states: &mut Vec<f32>, sequences: &[Range<usize>], bert: &Bert, scratch: &mut Scratch) {
+    fn forward(&self, states: &mut [f32], sequences: &[Range<usize>], bert: &Bert, scratch: &mut Scratch) {
         let Config { hidden_size: hidden, num_attention_heads: heads, intermediate_size: inner, .. } = bert.config;
         let tokens = states.len() / hidden;
         let Scratch { packed, wide, mixed, attended, attention } = scratch;

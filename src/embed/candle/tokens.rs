@@ -39,12 +39,12 @@ impl Tokens {
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| wrong(format!("cannot be used: {error}")))?;
-        let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        if largest as usize >= rows {
+        let (before, after) = specials(&tokenizer).map_err(|error| wrong(format!("cannot encode: {error}")))?;
+        let all = tokenizer.get_vocab(true).into_values().chain(before.iter().chain(&after).copied());
+        if let Some(largest) = all.max().filter(|&largest| largest as usize >= rows) {
             let reason = format!("numbers its tokens up to {largest}, but the model's embedding table has {rows} rows");
             return Err(wrong(reason));
         }
-        let (before, after) = specials(&tokenizer).map_err(|error| wrong(format!("cannot encode: {error}")))?;
         let max_tokens = directory.max_tokens.value;
         if max_tokens <= before.len() + after.len() {
             let reason = format!("adds {} special tokens: no room in {max_tokens}", before.len() + after.len());
@@ -70,7 +70,12 @@ impl Tokens {
             encoding.truncate(room, 0, TruncationDirection::Right);
         }
         let encoding = self.tokenizer.post_process(encoding, None, true).map_err(failed)?;
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
+        let (ids, limit) = (encoding.get_ids().to_vec(), self.max_tokens);
+        if ids.len() > limit {
+            let reason = format!("the tokenizer made {} tokens of a text, where at most {limit} fit", ids.len());
+            return Err(Error::Embedding(reason));
+        }
+        Ok(Encoded { ids, truncated })
     }
 
     /// One token between the special ones, as if it were a text.
@@ -129,6 +134,8 @@ fn lowered(text: &str) -> (String, Vec<usize>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::lowered;
 
     #[test]

@@ -53,20 +53,16 @@ impl Weights {
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
         let full = format!("{}{name}", self.prefix);
-        let Some(view) = self.files.iter().find_map(|file| file.get(&full).ok()) else { return Ok(None) };
+        let mut found = self.files.iter().filter_map(|file| file.get(&full).ok().map(|view| (file, view)));
+        let Some((file, view)) = found.next() else { return Ok(None) };
         if view.shape() != shape {
             let found = view.shape();
             let reason = format!("tensor `{full}` has shape {found:?}; its config.json asks for {shape:?}");
             return Err(Error::model(&self.model, reason));
         }
-        let file = self.files.iter().find(|file| file.get(&full).is_ok());
-        let values = file.map(|file| {
-            let tensor = file.load(&full, &Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
-            tensor.to_vec1::<f32>()
-        });
-        values
-            .transpose()
-            .map_err(|error| Error::model(&self.model, format!("tensor `{full}` cannot be read: {error}")))
+        let values = || file.load(&full, &Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let unreadable = |error| Error::model(&self.model, format!("tensor `{full}` cannot be read: {error}"));
+        values().map(Some).map_err(unreadable)
     }
 }
 

@@ -37,7 +37,10 @@ pub(super) fn of_document(
         let found = rows::need::<ChunkRecord>(&table, CHUNKS, (number, chunk));
         let Some(found) = check.note(found)? else { continue };
         check.expect(found.document == document && found.ordinal == ordinal, || {
-            format!("{place}: it says it is chunk {} of document {}, not {ordinal} of {document}", found.ordinal, found.document)
+            format!(
+                "{place}: it says it is chunk {} of document {}, not {ordinal} of {document}",
+                found.ordinal, found.document
+            )
         });
         check.expect(chunk < collection.next_chunk && !dead.contains(chunk), || {
             format!("{place}: it is alive, and its number is dead or was never given out")
@@ -82,7 +85,8 @@ pub(super) fn totals(
         let given = record.next_chunk;
         format!("{tombstones}: {} chunks live and {} are dead, of {given} numbers given out", live.len(), dead.len())
     });
-    for (chunk, _) in check.rows::<ChunkRecord>(CHUNKS, number)?.into_iter().filter(|(chunk, _)| !live.contains(*chunk)) {
+    for (chunk, _) in check.rows::<ChunkRecord>(CHUNKS, number)?.into_iter().filter(|(chunk, _)| !live.contains(*chunk))
+    {
         check.say(format!("{}: no document has it", Place::new(CHUNKS.name(), (number, chunk))));
     }
     Ok(())
@@ -123,4 +127,3 @@ pub(super) fn vectors(
     }
     Ok(())
 }
-

@@ -135,18 +135,7 @@ impl Record for CollectionRecord {
         let count = input.u32()?;
         let spaces = (0..count).map(|_| input.u32()).collect::<Result<_>>()?;
         let settings = input.string()?;
-        Ok(Self {
-            name,
-            settings,
-            spaces,
-            sequence,
-            documents,
-            chunks,
-            terms,
-            next_document,
-            next_chunk,
-            next_segment,
-        })
+        Ok(Self { name, settings, spaces, sequence, documents, chunks, terms, next_document, next_chunk, next_segment })
     }
 }
 

@@ -124,11 +124,15 @@ mod tests {
                 kernel.squared_l2(&query, &rows, &mut squares);
                 for (index, row) in rows.chunks(dims).enumerate() {
                     let pairs = || query.iter().zip(row).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-                    let (dot, size) = pairs().fold((0.0, 0.0), |(dot, size), (a, b)| (dot + a * b, size + (a * b).abs()));
+                    let (dot, size) =
+                        pairs().fold((0.0, 0.0), |(dot, size), (a, b)| (dot + a * b, size + (a * b).abs()));
                     let square: f64 = pairs().map(|(a, b)| (a - b) * (a - b)).sum();
                     let name = kernel.name();
                     assert!((f64::from(dots[index]) - dot).abs() <= TOLERANCE * size, "{name}, {dims} dimensions");
-                    assert!((f64::from(squares[index]) - square).abs() <= TOLERANCE * square, "{name}, {dims} dimensions");
+                    assert!(
+                        (f64::from(squares[index]) - square).abs() <= TOLERANCE * square,
+                        "{name}, {dims} dimensions"
+                    );
                 }
             }
         }

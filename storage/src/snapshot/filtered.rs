@@ -45,9 +45,9 @@ impl Snapshot {
     fn matching(&self, filter: &Filter) -> Result<Vec<DocumentRecord>> {
         let end = self.0.record.next_document;
         let tasks: Vec<u32> = (0..end).step_by(TASK_DOCUMENTS as usize).collect();
-        let found = tasks.into_par_iter().map(|first| {
-            self.matching_between(filter, first, first.saturating_add(TASK_DOCUMENTS).min(end))
-        });
+        let found = tasks
+            .into_par_iter()
+            .map(|first| self.matching_between(filter, first, first.saturating_add(TASK_DOCUMENTS).min(end)));
         let found: Vec<Vec<DocumentRecord>> = found.collect::<Result<_>>()?;
         Ok(found.into_iter().flatten().collect())
     }

@@ -13,7 +13,10 @@ fn a_second_opener_fails_at_once_and_learns_who_holds_it() {
     let folder = tempfile::tempdir().unwrap();
     let (store, notes) = on_disk(folder.path(), 2);
     let error = Store::open(folder.path()).unwrap_err();
-    assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains(&std::process::id().to_string())), "{error}");
+    assert!(
+        matches!(&error, Error::Locked { holder, .. } if holder.contains(&std::process::id().to_string())),
+        "{error}"
+    );
     let snapshot = store.snapshot(notes).unwrap();
     drop(store);
     assert!(matches!(Store::open(folder.path()), Err(Error::Locked { .. })), "a snapshot keeps it open");

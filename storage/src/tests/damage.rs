@@ -113,7 +113,8 @@ fn every_flipped_bit_is_found_by_the_check_and_never_changes_an_answer() {
 fn damage(database: &redb::Database, round: usize, random: &mut Random) -> &'static str {
     let pairs: [TableDefinition<'static, Pair, Bytes>; 6] = [DOCUMENTS, TEXTS, METADATA, CHUNKS, VECTORS, SEGMENTS];
     let numbered: [TableDefinition<'static, u32, Bytes>; 3] = [COLLECTIONS, SPACES, TOMBSTONES];
-    let names = ["documents", "texts", "metadata", "chunks", "vectors", "segments", "collections", "spaces", "tombstones"];
+    let names =
+        ["documents", "texts", "metadata", "chunks", "vectors", "segments", "collections", "spaces", "tombstones"];
     let choice = round % 12;
     let flipped = match choice {
         0..6 => flip(database, pairs[choice], random),

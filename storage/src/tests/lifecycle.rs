@@ -252,9 +252,8 @@ fn collections_are_made_listed_renamed_and_dropped() {
     for name in ["b", "a", "C.d-1_"] {
         store.create_collection(name, &given).unwrap();
     }
-    let names = |store: &Store| -> Vec<String> {
-        store.collections().unwrap().into_iter().map(|info| info.name).collect()
-    };
+    let names =
+        |store: &Store| -> Vec<String> { store.collections().unwrap().into_iter().map(|info| info.name).collect() };
     assert_eq!(names(&store), ["C.d-1_", "a", "b"]);
     let info = store.collection("a").unwrap().unwrap();
     assert_eq!(info.settings, given);

@@ -8,8 +8,8 @@ mod crash;
 mod damage;
 mod lifecycle;
 mod model;
-mod search;
 mod seal;
+mod search;
 mod snapshots;
 
 use std::path::Path;

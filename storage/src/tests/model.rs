@@ -33,22 +33,24 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn id_of(number: u8) -> DocumentId {
-    if number % 2 == 0 { i64::from(number).into() } else { format!("id{number}").into() }
+    if number.is_multiple_of(2) { i64::from(number).into() } else { format!("id{number}").into() }
 }
 
 /// A document of 0 to 3 chunks; few distinct vectors and words, so that scores tie.
 fn make(number: u8, seed: u64) -> NewDocument {
     let mut random = Random::new(seed);
     let count = random.below(4) as usize;
-    let text: String = (0..count).map(|_| {
-        let words = 1 + random.below(3);
-        format!("{}. ", random.words(words))
-    }).collect();
+    let text: String = (0..count)
+        .map(|_| {
+            let words = 1 + random.below(3);
+            format!("{}. ", random.words(words))
+        })
+        .collect();
     let vectors: Vec<Vec<f32>> = (0..count)
         .map(|_| (0..DIMS).map(|axis| if axis == 0 { 1.0 } else { random.below(3) as f32 }).collect())
         .collect();
     let mut made = document(id_of(number), &text, json!({"n": number, "seed": seed % 5}), &vectors);
-    made.title = (seed % 3 == 0).then(|| format!("word{}", seed % 7));
+    made.title = seed.is_multiple_of(3).then(|| format!("word{}", seed % 7));
     made
 }
 
@@ -128,7 +130,8 @@ fn text_agrees(snapshot: &Snapshot, model: &Model, word: &str) {
         }
     }
     let hits = snapshot.search_text(word, usize::MAX, None).unwrap().hits;
-    let mut found: Vec<_> = hits.iter().map(|(chunk, _)| snapshot.hydrate(*chunk).unwrap()).map(|c| (c.document, c.ordinal)).collect();
+    let mut found: Vec<_> =
+        hits.iter().map(|(chunk, _)| snapshot.hydrate(*chunk).unwrap()).map(|c| (c.document, c.ordinal)).collect();
     found.sort();
     assert_eq!(found, expected);
     assert_eq!(snapshot.document_frequency(word).unwrap(), Some(expected.len() as u64));

@@ -19,8 +19,10 @@ fn fill(store: &Store, notes: CollectionId, random: &mut Random, ids: std::ops::
     store.write(notes, ids.map(|id| put(random_document(random, id, 4))).collect()).unwrap();
 }
 
-/// All scores of some queries, to the bit, and frequencies.
-fn answers(store: &Store, notes: CollectionId) -> Vec<(Vec<(ChunkNumber, u32)>, u32, Option<u64>)> {
+/// The scores of a query and their maximum, to the bit, and the frequency of its words.
+type Answer = (Vec<(ChunkNumber, u32)>, u32, Option<u64>);
+
+fn answers(store: &Store, notes: CollectionId) -> Vec<Answer> {
     let snapshot = store.snapshot(notes).unwrap();
     let queries = ["word0", "word1 word2 word3", "word59 word58", "word7 unheard"];
     let answer = |query: &&str| {
@@ -138,7 +140,8 @@ fn one_file(segment: &Path) -> PathBuf {
 
 #[test]
 fn a_missing_or_damaged_segment_is_built_again_and_search_is_right() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 4] = [
         ("missing", |segment| fs::remove_dir_all(segment).unwrap()),
         ("a file missing", |segment| fs::remove_file(one_file(segment)).unwrap()),
         ("a bit flipped", |segment| {

@@ -88,9 +88,8 @@ fn a_large_scan_on_all_cores_finds_the_same_as_a_small_one() {
 
 #[test]
 fn equal_scores_stand_by_document_id_whatever_the_order_of_writing() {
-    let ids: Vec<DocumentId> = (0..40)
-        .map(|n| if n % 3 == 0 { DocumentId::from(n) } else { DocumentId::from(format!("id{n}")) })
-        .collect();
+    let ids: Vec<DocumentId> =
+        (0..40).map(|n| if n % 3 == 0 { DocumentId::from(n) } else { DocumentId::from(format!("id{n}")) }).collect();
     let mut answers = Vec::new();
     for seed in 0..6 {
         let (store, notes) = in_memory(2, Metric::Cosine);
@@ -106,17 +105,17 @@ fn equal_scores_stand_by_document_id_whatever_the_order_of_writing() {
             store.write(notes, batch.collect()).unwrap();
         }
         let snapshot = store.snapshot(notes).unwrap();
-        let dense: Vec<_> = [1, 7, 30, 60]
-            .map(|k| places(&snapshot, &snapshot.nearest(0, &[1.0, 0.0], k, None).unwrap()))
-            .into();
-        let text: Vec<_> = [1, 7, 30, 60]
-            .map(|k| places(&snapshot, &snapshot.search_text("words", k, None).unwrap().hits))
-            .into();
+        let dense: Vec<_> =
+            [1, 7, 30, 60].map(|k| places(&snapshot, &snapshot.nearest(0, &[1.0, 0.0], k, None).unwrap())).into();
+        let text: Vec<_> =
+            [1, 7, 30, 60].map(|k| places(&snapshot, &snapshot.search_text("words", k, None).unwrap().hits)).into();
         answers.push((dense, text));
     }
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
     let (dense, text) = &answers[0];
-    let order = |hits: &[(DocumentId, u32, f32)]| hits.is_sorted_by_key(|(id, ordinal, score)| (-*score as i32, id.clone(), *ordinal));
+    let order = |hits: &[(DocumentId, u32, f32)]| {
+        hits.is_sorted_by_key(|(id, ordinal, score)| (-*score as i32, id.clone(), *ordinal))
+    };
     assert!(order(&text[3]) && text[3].len() == 60);
     assert_eq!(dense[2][..7], dense[1][..]);
 }

@@ -8,15 +8,15 @@
 
 /// A heading and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heading {
+pub(crate) struct Heading {
     /// 1 to 6.
-    pub(super) level: usize,
+    pub(crate) level: usize,
     /// The first byte of its first line.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// Its words, without markup.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Whether it is an ATX heading with blank lines (or the text's edges) around it, as people write Markdown.
-    pub(super) free_standing: bool,
+    pub(crate) free_standing: bool,
 }
 
 /// The longest title kept, in bytes: it goes before every chunk of its section.
@@ -25,18 +25,18 @@ const TITLE_BYTES_MAX: usize = 160;
 const TITLE_SOURCE_BYTES_MAX: usize = 1024;
 
 /// The words of the first heading of a Markdown text.
-pub fn first_heading(text: &str) -> Option<String> {
+pub(crate) fn first_heading(text: &str) -> Option<String> {
     Scanner::new(text).find(|heading| !heading.title.is_empty()).map(|heading| heading.title)
 }
 
 /// All headings, in order.
-pub(super) fn headings(text: &str) -> Vec<Heading> {
+pub(crate) fn headings(text: &str) -> Vec<Heading> {
     Scanner::new(text).collect()
 }
 
 /// A guess for texts whose media type nobody knows: Markdown where a heading stands free. Comments of shell and
 /// Python scripts mostly do not.
-pub(super) fn looks_like_markdown(text: &str) -> bool {
+pub(crate) fn looks_like_markdown(text: &str) -> bool {
     !text.starts_with("#!") && Scanner::new(text).any(|heading| heading.free_standing)
 }
 

@@ -1,0 +1,224 @@
+//! Do files get in, once, and only what changed again?
+
+use serde_json::json;
+
+use super::{Shell, exists, expect_fields, fields};
+use crate::scenes::long_text;
+
+#[test]
+fn one_command_adds_a_folder_and_answers() {
+    let shell = Shell::new();
+    shell.write_docs();
+    let run = shell.run(&["search", "--in", "docs", "how do I share data between threads?"]).expect(0);
+    assert!(run.stdout.lines().next().unwrap().contains("rust/threads.md"), "{}", run.stdout);
+    assert!(run.stdout.contains("mutex"), "{}", run.stdout);
+    assert!(!run.stdout.contains('\u{1b}'), "colours without a terminal: {:?}", run.stdout);
+    assert!(exists(&shell.path("quiver.db/data.redb")));
+}
+
+#[test]
+fn a_second_run_embeds_nothing() {
+    let shell = Shell::new();
+    shell.write_docs();
+    let first = shell.json(&["add", "docs", "--json"]);
+    assert_eq!(
+        fields(&first),
+        [
+            "added",
+            "replaced",
+            "unchanged",
+            "removed",
+            "rejected",
+            "chunks_embedded",
+            "chunks_reused",
+            "texts_truncated",
+            "seconds"
+        ]
+    );
+    assert_eq!((&first["added"], &first["rejected"]), (&json!(3), &json!([])));
+    assert!(first["chunks_embedded"].as_u64().unwrap() > 3);
+    let second = shell.json(&["add", "docs", "--json"]);
+    assert_eq!((&second["unchanged"], &second["chunks_embedded"]), (&json!(3), &json!(0)));
+    let search = shell.run(&["search", "--in", "docs", "--json", "dough"]).expect(0);
+    assert_eq!(search.json()["hits"][0]["document"], "bread.md");
+    assert_eq!(shell.json(&["stats", "--json"])["collections"][0]["documents"], 3);
+}
+
+#[test]
+fn touching_one_file_embeds_only_its_changed_chunks() {
+    let shell = Shell::new();
+    shell.write_docs();
+    let all = shell.json(&["add", "docs", "--json"])["chunks_embedded"].as_u64().unwrap();
+    shell.write("docs/ice.txt", long_text("glaciers", 12) + "One more sentence at the end.");
+    let report = shell.json(&["add", "docs", "--json"]);
+    assert_eq!((&report["replaced"], &report["unchanged"]), (&json!(1), &json!(2)));
+    let embedded = report["chunks_embedded"].as_u64().unwrap();
+    let reused = report["chunks_reused"].as_u64().unwrap();
+    assert!(embedded <= 2 && reused >= 2 && embedded + reused <= all, "{report}");
+    // The same bytes at another time are the same document's text: nothing to embed.
+    let ice = std::fs::File::options().append(true).open(shell.path("docs/ice.txt")).unwrap();
+    ice.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+    assert_eq!(shell.json(&["add", "docs", "--json"])["chunks_embedded"], 0);
+}
+
+#[test]
+fn ids_are_paths_relative_to_the_folder_given() {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.run(&["add", "docs"]).expect(0);
+    let documents = shell.json(&["get", "--json", "rust/threads.md", "ice.txt"]);
+    assert_eq!((&documents[0]["id"], &documents[1]["id"]), (&json!("rust/threads.md"), &json!("ice.txt")));
+    let metadata = &documents[0]["metadata"];
+    expect_fields(metadata, &["source", "modified", "media_type"]);
+    assert_eq!(
+        (&metadata["media_type"], &documents[1]["metadata"]["media_type"]),
+        (&json!("text/markdown"), &json!("text/plain"))
+    );
+    assert_eq!(documents[1]["text"], long_text("glaciers", 12));
+    shell.run(&["add", "-c", "one", "docs/bread.md"]).expect(0);
+    assert_eq!(shell.json(&["get", "-c", "one", "--json", "bread.md"])[0]["id"], "bread.md");
+}
+
+#[test]
+fn sync_removes_what_is_gone_and_nothing_else() {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.write("other/kept.txt", "A file of another folder.");
+    shell.run(&["add", "docs", "other"]).expect(0);
+    shell.feed(&["add", "-"], "{\"id\": \"by-hand\", \"text\": \"from stdin\"}\n").expect(0);
+    std::fs::remove_file(shell.path("docs/bread.md")).unwrap();
+    let without = shell.json(&["add", "docs", "--json"]);
+    assert_eq!((&without["removed"], &without["unchanged"]), (&json!(0), &json!(2)));
+    let rehearsal = shell.json(&["add", "docs", "--sync", "--dry-run", "--json"]);
+    assert_eq!(rehearsal["removed"], 1);
+    let with = shell.json(&["add", "docs", "--sync", "--json"]);
+    assert_eq!((&with["removed"], &with["chunks_embedded"]), (&json!(1), &json!(0)));
+    shell.run(&["get", "bread.md"]).expect_refusal(2, &["bread.md"]);
+    shell.run(&["get", "kept.txt", "by-hand", "ice.txt", "rust/threads.md"]).expect(0);
+    assert_eq!(shell.json(&["check", "--json"]), json!({"violations": []}));
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let shell = Shell::new();
+    shell.write_docs();
+    let report = shell.json(&["add", "docs", "--dry-run", "--json"]);
+    assert_eq!(report["added"], 3);
+    assert!(!exists(&shell.path("quiver.db")), "a dry run made a database");
+    shell.run(&["add", "docs"]).expect(0);
+    let before = shell.run(&["dump"]).expect(0).stdout;
+    shell.write("docs/new.txt", "A new file.");
+    assert_eq!(shell.json(&["add", "docs", "--dry-run", "--json"])["added"], 1);
+    assert_eq!(shell.run(&["dump"]).expect(0).stdout, before);
+}
+
+#[test]
+fn documents_are_read_from_stdin() {
+    let shell = Shell::new();
+    let rows = [
+        json!({"id": "a", "text": "Bread is baked.", "title": "Bread", "metadata": {"lang": "en"}, "year": 2020}),
+        json!({"_id": 7, "text": "Ice melts."}),
+    ];
+    let input = rows.map(|row| row.to_string()).join("\n\n");
+    let report = shell.feed(&["add", "-", "--json"], &input).expect(0).json();
+    assert_eq!((&report["added"], &report["rejected"]), (&json!(2), &json!([])));
+    let documents = shell.json(&["get", "a", "7", "--json"]);
+    assert_eq!(documents[0]["title"], "Bread");
+    assert_eq!((&documents[0]["metadata"]["lang"], &documents[0]["metadata"]["year"]), (&json!("en"), &json!(2020)));
+    assert_eq!(documents[1]["id"], 7);
+}
+
+#[test]
+fn bad_rows_are_listed_and_the_rest_is_taken() {
+    let shell = Shell::new();
+    let input = [
+        r#"{"id": "good", "text": "Taken."}"#,
+        r#"{"id": "broken", "text": "#,
+        r#"{"id": "no text"}"#,
+        r#"["no", "object"]"#,
+        r#"{"id": "meta", "text": "x", "metadata": [1]}"#,
+        r#"{"id": "vector", "text": "x", "vector": [1e40, 0.5]}"#,
+        r#"{"id": 1.5, "text": "x"}"#,
+        r#"{"id": "last", "text": "Taken, too."}"#,
+    ];
+    let run = shell.feed(&["add", "-", "--json"], &input.join("\n")).expect(4);
+    let report = run.json();
+    assert_eq!(report["added"], 2, "{report:#}");
+    let rejected = report["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), 6, "{report:#}");
+    for entry in rejected {
+        assert_eq!(fields(entry), ["source", "reason"]);
+        assert!(entry["reason"].as_str().unwrap().len() > 10, "{entry}");
+    }
+    shell.run(&["get", "good", "last"]).expect(0);
+}
+
+/// A made-up id such as `stdin#1` would be the same for the first row of every batch, and each batch would silently
+/// replace the one before.
+#[test]
+fn rows_without_an_id_do_not_replace_those_of_another_batch() {
+    let shell = Shell::new();
+    let first = shell.feed(&["add", "-", "--json"], "{\"text\": \"the first batch\"}\n");
+    let second = shell.feed(&["add", "-", "--json"], "{\"text\": \"the second batch\"}\n");
+    assert_eq!(first.code, second.code);
+    assert_eq!(second.json()["replaced"], 0, "the second batch replaced the first");
+}
+
+#[test]
+fn jsonl_files_become_a_document_a_row() {
+    let shell = Shell::new();
+    shell.write("rows/data.jsonl", "{\"id\": \"x\", \"text\": \"one\"}\n{\"id\": \"y\", \"text\": \"two\"}\n");
+    shell.write("rows/note.txt", "three");
+    assert_eq!(shell.json(&["add", "rows", "--json"])["added"], 3);
+    shell.run(&["get", "x", "y", "note.txt"]).expect(0);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_listed() {
+    let shell = Shell::new();
+    shell.write("docs/picture.txt", [0x89, b'P', b'N', b'G', 0, 0, 0, 13, 0, 1, 2, 3].repeat(50));
+    shell.write("docs/good.txt", "This one is fine.");
+    let run = shell.run(&["add", "docs", "--json"]).expect(4);
+    let report = run.json();
+    assert_eq!(report["added"], 1, "{report:#}");
+    assert!(report["rejected"][0]["source"].as_str().unwrap().contains("picture.txt"), "{report:#}");
+    let run = shell.run(&["add", "docs"]).expect(4);
+    assert!(run.stderr.contains("picture.txt"), "{}", run.stderr);
+    let searched = shell.run(&["search", "--in", "docs", "fine"]);
+    assert!(
+        searched.stdout.contains("good.txt"),
+        "a bad file must not keep search from answering: {}",
+        searched.stderr
+    );
+}
+
+#[test]
+fn invalid_utf8_is_read_with_replacements_and_told() {
+    let shell = Shell::new();
+    shell.write("docs/latin1.txt", b"The caf\xe9 serves cr\xeape and tea, and the rest of this text is plain.");
+    let run = shell.run(&["add", "docs"]);
+    assert!(matches!(run.code, 0 | 4), "{}", run.stderr);
+    let document = shell.json(&["get", "latin1.txt", "--json"])[0].clone();
+    assert!(document["text"].as_str().unwrap().contains("caf\u{fffd} serves"), "{document}");
+    assert_eq!(document["metadata"]["lossy"], true, "the document does not say that it was read with loss");
+    assert!(run.stderr.contains("UTF-8"), "nobody said that bytes were replaced: {}", run.stderr);
+}
+
+#[test]
+fn a_path_that_is_not_there_is_refused_before_anything_is_made() {
+    let shell = Shell::new();
+    shell.run(&["add", "nowhere"]).expect_refusal(2, &["nowhere"]);
+    shell.run(&["search", "--in", "nowhere", "text"]).expect_refusal(2, &["nowhere"]);
+    assert!(!exists(&shell.path("quiver.db")), "a database was made for nothing");
+}
+
+#[test]
+fn hidden_files_and_databases_are_not_documents() {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.write("docs/.secret.txt", "hidden");
+    shell.write("docs/.git/config.txt", "hidden");
+    shell.run(&["--db", "docs/quiver.db", "add", "docs"]).expect(0);
+    let report = shell.json(&["--db", "docs/quiver.db", "add", "docs", "--json"]);
+    assert_eq!((&report["unchanged"], &report["added"]), (&json!(3), &json!(0)), "{report:#}");
+}

@@ -1,0 +1,319 @@
+//! Does each verb do what its line in the contract says?
+
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use super::{Shell, exists, expect_fields, fields};
+
+fn shell_with_docs() -> Shell {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.run(&["add", "docs"]).expect(0);
+    shell
+}
+
+#[test]
+fn search_prints_the_contract_s_shape() {
+    let shell = shell_with_docs();
+    let answer = shell.json(&["search", "--json", "-k", "2", "bake", "the", "dough"]);
+    expect_fields(&answer, &["hits", "mode", "timings_ms"]);
+    assert_eq!(answer["mode"], "hybrid");
+    let hits = answer["hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 2);
+    let hit = &hits[0];
+    expect_fields(hit, &["document", "chunk", "start", "end", "text", "metadata", "score", "scores", "ranks"]);
+    assert_eq!(hit["document"], "bread.md");
+    expect_fields(&hit["scores"], &["dense", "text", "fused"]);
+    assert_eq!(hit["ranks"], json!({"dense": 1, "text": 1}));
+    let text = std::fs::read_to_string(shell.path("docs/bread.md")).unwrap();
+    let range = hit["start"].as_u64().unwrap() as usize..hit["end"].as_u64().unwrap() as usize;
+    assert_eq!(hit["text"], text[range]);
+}
+
+#[test]
+fn search_takes_modes_filters_and_floors() {
+    let shell = shell_with_docs();
+    for mode in ["hybrid", "dense", "text"] {
+        let answer = shell.json(&["search", "--json", "--mode", mode, "dough"]);
+        assert_eq!((&answer["mode"], &answer["hits"][0]["document"]), (&json!(mode), &json!("bread.md")));
+    }
+    let filter = "media_type = 'text/plain'";
+    let answer = shell.json(&["search", "--json", "--filter", filter, "dough"]);
+    assert!(answer["hits"].as_array().unwrap().iter().all(|hit| hit["document"] == "ice.txt"), "{answer}");
+    let nothing = shell.json(&["search", "--json", "--filter", "nosuch = 1", "dough"]);
+    assert_eq!(nothing["hits"], json!([]));
+    let none = shell.json(&["search", "--json", "--min-score", "2", "dough"]);
+    assert_eq!(none["hits"], json!([]));
+    let grouped = shell.json(&["search", "--json", "--group", "glaciers"]);
+    assert_eq!(grouped["hits"].as_array().unwrap().len(), 3);
+    let lines = shell.run(&["search", "--jsonl", "-k", "2", "glaciers"]).expect(0).lines();
+    assert_eq!(lines.len(), 2);
+    expect_fields(&lines[0], &["document", "score"]);
+}
+
+#[test]
+fn search_explains_itself_to_people() {
+    let shell = shell_with_docs();
+    let run = shell.run(&["search", "--explain", "dough"]).expect(0);
+    for word in ["bread.md", "dense", "text", "fused"] {
+        assert!(run.stdout.contains(word), "no `{word}` in {}", run.stdout);
+    }
+}
+
+#[test]
+fn a_batch_of_queries_gives_a_line_each_in_order() {
+    let shell = shell_with_docs();
+    shell.write("queries.jsonl", "{\"_id\": \"q1\", \"text\": \"dough\"}\n{\"_id\": \"q2\", \"text\": \"mutex\"}\n");
+    let lines = shell.run(&["search", "--queries", "queries.jsonl", "--jsonl"]).expect(0).lines();
+    assert_eq!((&lines[0]["_id"], &lines[1]["_id"]), (&json!("q1"), &json!("q2")));
+    assert_eq!(lines[0]["hits"][0]["document"], "bread.md");
+    assert_eq!(lines[1]["hits"][0]["document"], "rust/threads.md");
+}
+
+#[test]
+fn get_prints_whole_documents() {
+    let shell = shell_with_docs();
+    let documents = shell.json(&["get", "--json", "bread.md"]);
+    let document = &documents.as_array().unwrap()[0];
+    expect_fields(document, &["id", "text", "metadata"]);
+    assert_eq!(document["text"], std::fs::read_to_string(shell.path("docs/bread.md")).unwrap());
+    assert!(shell.run(&["get", "bread.md"]).expect(0).stdout.contains("dough rise"));
+    assert_eq!(shell.run(&["get", "nobody"]).code, 2);
+}
+
+#[test]
+fn delete_takes_ids_or_a_filter() {
+    let shell = shell_with_docs();
+    shell.run(&["delete", "bread.md"]).expect(0);
+    shell.run(&["get", "bread.md"]).expect_refusal(2, &["bread.md"]);
+    shell.run(&["delete", "--filter", "media_type = 'text/plain'"]).expect(0);
+    assert_eq!(shell.json(&["stats", "--json"])["collections"][0]["documents"], 1);
+    shell.run(&["delete"]).expect_refusal(2, &["ID"]);
+    assert_eq!(shell.json(&["check", "--json"]), json!({"violations": []}));
+}
+
+#[test]
+fn collections_are_listed_created_shown_renamed_and_dropped() {
+    let shell = Shell::new();
+    shell
+        .run(&[
+            "collections",
+            "create",
+            "small",
+            "--chunk-tokens",
+            "64",
+            "--chunk-overlap",
+            "8",
+            "--language",
+            "german",
+        ])
+        .expect(0);
+    shell.run(&["collections", "create", "points", "--model", "external", "--dims", "3", "--metric", "dot"]).expect(0);
+    let names = |shell: &Shell| {
+        let list = shell.json(&["collections", "--json"]);
+        list.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&shell), ["points", "small"]);
+    let shown = shell.json(&["collections", "show", "small", "--json"]).to_string();
+    for part in ["small", "64", "german", "builtin", "dims"] {
+        assert!(shown.contains(part), "no `{part}` in {shown}");
+    }
+    shell.run(&["collections", "create", "small"]).expect_refusal(2, &["small", "exists"]);
+    shell.run(&["collections", "create", "../x"]).expect_refusal(2, &["collection name"]);
+    shell.run(&["collections", "rename", "small", "little"]).expect(0);
+    shell.run(&["collections", "drop", "points"]).expect(0);
+    assert_eq!(names(&shell), ["little"]);
+    shell.run(&["collections", "drop", "points"]).expect_refusal(2, &["points"]);
+}
+
+#[test]
+fn vectors_of_your_own_come_as_jsonl() {
+    let shell = Shell::new();
+    shell.run(&["collections", "create", "points", "--model", "external", "--dims", "2"]).expect(0);
+    let rows = "{\"id\": \"a\", \"text\": \"east\", \"vector\": [1, 0]}\n{\"id\": \"b\", \"text\": \"north\", \"vector\": [0, 1]}\n";
+    shell.feed(&["add", "-c", "points", "-"], rows).expect(0);
+    let bad = [
+        "{\"id\": \"c\", \"text\": \"x\", \"vector\": [1, 2, 3]}",
+        "{\"id\": \"d\", \"text\": \"x\", \"vector\": [0, 0]}",
+        "{\"id\": \"e\", \"text\": \"x\", \"vector\": [1e39, 1]}",
+        "{\"id\": \"f\", \"text\": \"x\", \"vector\": [\"1\", 1]}",
+        "{\"id\": \"g\", \"text\": \"x\"}",
+    ];
+    let report = shell.feed(&["add", "-c", "points", "-", "--json"], &bad.join("\n")).expect(4).json();
+    assert_eq!(report["rejected"].as_array().unwrap().len(), bad.len(), "{report:#}");
+    let answer = shell.json(&["search", "-c", "points", "--json", "north"]);
+    assert_eq!((&answer["hits"][0]["document"], &answer["mode"]), (&json!("b"), &json!("text")));
+}
+
+#[test]
+fn stats_check_and_dump_read_the_whole_database() {
+    let shell = shell_with_docs();
+    let stats = shell.json(&["stats", "--json"]);
+    let collection = &stats["collections"][0];
+    expect_fields(collection, &["name", "documents", "chunks", "segments", "bytes_on_disk", "model"]);
+    assert_eq!((&collection["name"], &collection["documents"]), (&json!("default"), &json!(3)));
+    assert!(collection["bytes_on_disk"].as_u64().unwrap() > 1000);
+    assert_eq!(shell.json(&["check", "--json"]), json!({"violations": []}));
+    let dump = shell.run(&["dump"]).expect(0).stdout;
+    for word in ["default", "bread.md", "rust/threads.md"] {
+        assert!(dump.contains(word), "no `{word}` in the dump");
+    }
+    assert_eq!(shell.run(&["dump"]).expect(0).stdout, dump);
+}
+
+#[test]
+fn a_damaged_database_ends_with_code_three() {
+    let shell = shell_with_docs();
+    let file = shell.path("quiver.db/data.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0);
+    std::fs::write(&file, &bytes).unwrap();
+    let run = shell.run(&["check"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+#[test]
+fn embed_prints_a_vector_a_line_in_order() {
+    let shell = Shell::new();
+    let lines = shell.feed(&["embed"], "bread\nice\nbread\n").expect(0).lines();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(fields(&lines[0]), ["embedding"]);
+    assert_eq!(lines[0], lines[2]);
+    assert_ne!(lines[0], lines[1]);
+    let vector = lines[0]["embedding"].as_array().unwrap();
+    let norm: f64 = vector.iter().map(|number| number.as_f64().unwrap().powi(2)).sum();
+    assert!((norm - 1.0).abs() < 1e-3, "the built-in model's vectors have unit length; got {norm}");
+    shell.feed(&["embed", "--query"], "bread\n").expect(0);
+    assert!(!exists(&shell.path("quiver.db")), "embedding needs no database");
+}
+
+#[test]
+fn models_show_prints_the_whole_specification() {
+    let shell = Shell::new();
+    let shown = shell.json(&["models", "show", "builtin", "--json"]);
+    expect_fields(
+        &shown["spec"],
+        &["id", "backend", "dims", "max_tokens", "metric", "weights_digest", "tokenizer_digest"],
+    );
+    let people = shell.run(&["models", "show", "builtin"]).expect(0).stdout;
+    assert!(people.contains("dims") && people.contains("MiniLM"), "{people}");
+    shell.run(&["models", "show", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
+}
+
+#[test]
+fn eval_measures_and_compares() {
+    let shell = shell_with_docs();
+    shell.write("queries.jsonl", "{\"_id\": \"1\", \"text\": \"dough\"}\n{\"_id\": \"2\", \"text\": \"share data\"}\n");
+    shell.write("qrels.tsv", "query-id\tcorpus-id\tscore\n1\tbread.md\t2\n2\trust/threads.md\t1\n");
+    let one = ["eval", "--queries", "queries.jsonl", "--qrels", "qrels.tsv", "--json"];
+    let rows = shell.json(&one)["configurations"].clone();
+    let expected = ["mode", "model", "queries", "ndcg@10", "recall@10", "recall@100", "mrr@10", "p50_ms", "p95_ms"];
+    expect_fields(&rows[0], &expected);
+    assert_eq!((&rows[0]["mode"], &rows[0]["queries"]), (&json!("hybrid"), &json!(2)));
+    assert_eq!(
+        (&rows[0]["ndcg@10"], &rows[0]["mrr@10"], &rows[0]["recall@10"]),
+        (&json!(1.0), &json!(1.0), &json!(1.0))
+    );
+    let compared = shell.json(&[&one[..], &["--compare"]].concat())["configurations"].clone();
+    let modes: Vec<_> = compared.as_array().unwrap().iter().map(|row| row["mode"].as_str().unwrap()).collect();
+    for mode in ["dense", "text", "hybrid"] {
+        assert!(modes.contains(&mode), "{modes:?}");
+    }
+    // TREC's four columns, without a header.
+    shell.write("qrels.txt", "1 0 bread.md 1\n2 0 rust/threads.md 1\n");
+    let trec = shell.json(&["eval", "--queries", "queries.jsonl", "--qrels", "qrels.txt", "--json"]);
+    assert_eq!(trec["configurations"][0]["ndcg@10"], 1.0);
+}
+
+#[test]
+fn mistakes_of_the_caller_end_with_code_two() {
+    let shell = shell_with_docs();
+    let mistakes: [&[&str]; 13] = [
+        &["frobnicate"],
+        &["search"],
+        &["search", ""],
+        &["search", "-k", "0", "dough"],
+        &["search", "-k", "1000000000", "dough"],
+        &["search", "-k", "-1", "dough"],
+        &["search", "--mode", "psychic", "dough"],
+        &["search", "--filter", "year >", "dough"],
+        &["search", "--mmr", "2", "dough"],
+        &["search", "-c", "nobody", "dough"],
+        &["search", "-c", "../up", "dough"],
+        &["search", "--json", "--jsonl", "dough"],
+        &["collections", "create", "x", "--chunk-tokens", "1"],
+    ];
+    for arguments in mistakes {
+        shell.run(arguments).expect_refusal(2, &["error"]);
+    }
+    assert_eq!(shell.json(&["stats", "--json"])["collections"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_database_that_is_not_there_is_an_error_and_is_not_made() {
+    let shell = Shell::new();
+    let verbs: [&[&str]; 8] = [
+        &["search", "text"],
+        &["get", "a"],
+        &["delete", "a"],
+        &["collections"],
+        &["stats"],
+        &["check"],
+        &["dump"],
+        &["collections", "drop", "a"],
+    ];
+    for verb in verbs {
+        shell.run(&[verb, &["--db", "nowhere.db"]].concat()).expect_refusal(2, &["nowhere.db"]);
+    }
+    assert!(!exists(&shell.path("nowhere.db")) && !exists(&shell.path("quiver.db")));
+}
+
+#[test]
+fn the_database_is_named_by_flag_or_environment() {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.run(&["--db", "a.db", "add", "docs"]).expect(0);
+    let output = shell.command(&["stats", "--json"]).env("QUIVER_DB", "a.db").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!exists(&shell.path("quiver.db")));
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let shell = shell_with_docs();
+    // Enough output that the pipe cannot hold it.
+    shell.write("big/big.txt", "A line of a large file that is printed whole.\n".repeat(20_000));
+    shell.run(&["add", "big"]).expect(0);
+    let mut child = shell.command(&["get", "big.txt"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn help_and_version_are_results() {
+    let shell = Shell::new();
+    let help = shell.run(&["--help"]).expect(0);
+    for verb in ["search", "add", "get", "delete", "collections", "stats", "check", "dump", "embed", "models", "eval"] {
+        assert!(help.stdout.contains(verb), "no `{verb}` in the help");
+    }
+    assert!(help.stdout.contains("QUIVER_DB"), "{}", help.stdout);
+    assert!(shell.run(&["--version"]).expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn control_characters_do_not_reach_people() {
+    let shell = Shell::new();
+    let row = json!({"id": "evil\u{1b}[2J", "text": "Ice \u{1b}]0;title\u{7} melts."}).to_string();
+    shell.feed(&["add", "-"], &row).expect(0);
+    for arguments in [&["search", "ice"][..], &["get", "evil\u{1b}[2J"]] {
+        let run = shell.run(arguments).expect(0);
+        assert!(!run.stdout.contains('\u{1b}'), "{:?}", run.stdout);
+    }
+}
