@@ -142,6 +142,10 @@ impl Error {
 
 impl From<quiverdb_storage::Error> for Error {
     fn from(error: quiverdb_storage::Error) -> Self {
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "storage's errors are non-exhaustive, and all others stay whole"
+        )]
         match error {
             quiverdb_storage::Error::InvalidInput(message) => Self::InvalidInput(message),
             quiverdb_storage::Error::Io { path, source } => Self::Io { path, source },

@@ -7,8 +7,7 @@ pub use crate::types::{Fusion, RECIPROCAL_RANK_K};
 /// Weighted relative scores. `similarity` is the dense leg's in -1..1 (negative counts as 0), `text` the BM25 score,
 /// `text_maximum` what BM25 could at most give to this query (0 where no term counts), `weight` the dense leg's weight.
 pub fn relative_score(similarity: f32, text: f32, text_maximum: f32, weight: f32) -> f32 {
-    // `max` before `min`: what is not a number becomes 0.
-    let unit = |value: f32| value.max(0.0).min(1.0);
+    let unit = |value: f32| if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
     let dense = unit(similarity);
     let text = if text_maximum > 0.0 { unit(text / text_maximum) } else { 0.0 };
     (weight * dense + text) / (weight + 1.0)

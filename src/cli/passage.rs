@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn highlights_are_styled_across_a_wrapped_line() {
         let page = Page { width: 80, indent: 0, lines_max: None };
-        let shown = render("share data", &[0..5], &page);
+        let shown = render("share data", std::slice::from_ref(&(0..5)), &page);
         assert_eq!(shown, format!("{} data\n", styled(MATCH, "share")));
     }
 

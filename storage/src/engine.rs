@@ -222,7 +222,7 @@ pub(crate) enum Outcome {
     /// It is to be committed.
     Commit,
     /// It is to be committed, and this is what the collection then looks like.
-    Publish(u32, View),
+    Publish(u32, Arc<View>),
 }
 
 impl Writer<'_> {
@@ -246,7 +246,6 @@ impl Writer<'_> {
             Outcome::Commit => transaction.commit().map_err(commit_error)?,
             Outcome::Publish(collection, view) => {
                 let slot = self.engine.slot(collection);
-                let view = Arc::new(view);
                 slot.change(|views| views.pending = Some(Arc::clone(&view)));
                 let committed = transaction.commit().map_err(commit_error);
                 slot.change(|views| {
@@ -265,11 +264,10 @@ impl Writer<'_> {
 /// Whatever redb calls it, a failed commit ends writing.
 fn commit_error(error: redb::CommitError) -> Error {
     let error = engine(error);
-    match &error {
-        Error::Corrupt { place, what } => Error::Engine(format!("damaged data in {place}: {what}")),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "all others end it as they are")]
-        _ => error,
+    if let Error::Corrupt { place, what } = &error {
+        return Error::Engine(format!("damaged data in {place}: {what}"));
     }
+    error
 }
 
 /// The record of a collection.

@@ -10,8 +10,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use roaring::RoaringBitmap;
 
@@ -193,7 +193,7 @@ fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Pl
         record.sequence = next_sequence(transaction)?;
         rows::put_numbered(&mut collections, COLLECTIONS, collection.0, &record)?;
         let next = view.sealed(segment, &plan.replaces, &record);
-        Ok(((), Outcome::Publish(collection.0, next)))
+        Ok(((), Outcome::Publish(collection.0, Arc::new(next))))
     })
 }
 

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 
 use redb::{ReadableTable, Table, TableHandle, WriteTransaction};
+use std::sync::Arc;
+
 use roaring::RoaringBitmap;
 
 use crate::codec::{
@@ -101,7 +103,7 @@ fn apply(
     rows::put_numbered(&mut work.collections, COLLECTIONS, collection.0, &work.record)?;
     let change = Change { removed: work.removed, entries: work.entries, vectors, text };
     let next = view.after(change, &work.record);
-    Ok((work.written, Outcome::Publish(collection.0, next)))
+    Ok((work.written, Outcome::Publish(collection.0, Arc::new(next))))
 }
 
 /// A batch on its way into the tables.

@@ -60,11 +60,6 @@ impl QueryTerms {
             self.terms_dropped += 1;
         }
     }
-
-    /// Whether there is nothing to look for.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.weights.is_empty()
-    }
 }
 
 /// The scores of a query.
