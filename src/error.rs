@@ -34,7 +34,7 @@ pub enum Error {
     /// The collection was built with another model.
     #[error(
         "collection `{collection}` was built with {stored}; got {given} ({difference}). \
-         Open it with that model, or run `quiver reembed`"
+         Open it with that model, or add the documents to another collection"
     )]
     ModelMismatch {
         /// The collection.

@@ -45,7 +45,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process has the database open.
-    #[error("database {path} is in use by {holder}; close that process, or use a copy made by `backup`", path = .path.display())]
+    #[error("database {path} is in use by {holder}; close that process first", path = .path.display())]
     Locked {
         /// The database's folder.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum Error {
 
     // Ours.
     /// Bytes on disk are not what was written.
-    #[error("damaged data in {place}: {what}. Run `quiver check`; restore from a backup or export what remains")]
+    #[error("damaged data in {place}: {what}. `quiver check` lists all damage; documents that can be read are intact")]
     Corrupt {
         /// The table and key, or the file.
         place: String,

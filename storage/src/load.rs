@@ -80,7 +80,9 @@ fn segments(transaction: &ReadTransaction, folder: Option<&Path>, collection: u3
     for row in table.range(pairs_of(collection)).map_err(engine)? {
         let (key, value) = row.map_err(engine)?;
         let (_, number) = key.value();
-        let record: SegmentRecord = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value())?;
+        // A damaged record is no loss: its chunks are indexed in memory and sealed anew, which removes the row.
+        let record = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value());
+        let Ok::<SegmentRecord, _>(record) = record else { continue };
         let open =
             |folder| TextSegment::open(&segment_folder(folder, collection, number), SegmentDigest(record.digest));
         let current = folder.filter(|_| record.analysis == ANALYSIS_VERSION);

@@ -20,7 +20,7 @@ use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
 use crate::files::{SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
 use crate::passages::Passages;
-use crate::tables::{COLLECTIONS, SEGMENTS};
+use crate::tables::{COLLECTIONS, SEGMENTS, pairs_of};
 use crate::text::{ANALYSIS_VERSION, SegmentDigest, TextSegment};
 use crate::view::{Sealed, View};
 use crate::{CollectionId, Result, rows};
@@ -79,11 +79,20 @@ pub(crate) fn repair(engine: &Engine, collection: CollectionId, view: &View) {
     }
 }
 
-/// The first segment that is to be built again.
+/// The first segment that is to be built again: one that is missing or damaged, or a gap where one should be.
 fn damaged(view: &View) -> Option<Plan> {
-    let broken = view.segments.iter().find(|segment| segment.text.is_none())?;
-    let SegmentRecord { first, end, .. } = broken.record;
-    Some(Plan { first, end, replaces: vec![broken.number] })
+    let mut next = 0;
+    for segment in &view.segments {
+        let SegmentRecord { first, end, .. } = segment.record;
+        if view.live_between(next, first) > 0 {
+            return Some(Plan { first: next, end: first, replaces: Vec::new() });
+        }
+        if segment.text.is_none() {
+            return Some(Plan { first, end, replaces: vec![segment.number] });
+        }
+        next = end;
+    }
+    None
 }
 
 /// The tail, where it is large enough, with the trailing segments that are not larger.
@@ -126,9 +135,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
         remove(&target);
         return published;
     }
-    for replaced in &plan.replaces {
-        remove(&segment_folder(folder, collection.0, *replaced));
-    }
+    remove_folders(engine, collection.0, &plan.replaces);
     Ok(())
 }
 
@@ -185,9 +192,11 @@ fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Pl
         let mut record: CollectionRecord =
             rows::get_numbered(&collections, COLLECTIONS, collection.0)?.ok_or_else(|| unknown(collection))?;
         let mut table = transaction.open_table(SEGMENTS).map_err(engine_error)?;
-        for number in &plan.replaces {
-            table.remove((collection.0, *number)).map_err(engine_error)?;
-        }
+        // Those that are replaced go, and rows that could not be read.
+        let stays = |number| view.segments.iter().any(|segment| segment.number == number);
+        table
+            .retain_in(pairs_of(collection.0), |(_, number), _| stays(number) && !plan.replaces.contains(&number))
+            .map_err(engine_error)?;
         rows::put(&mut table, SEGMENTS, (collection.0, segment.number), &segment.record)?;
         record.next_segment = segment.number + 1;
         record.sequence = next_sequence(transaction)?;

@@ -1,18 +1,16 @@
 //! What do the tests of this crate share?
 //!
-//! Seeded numbers, small documents, and a disk that fails on demand.
+//! Seeded numbers and small documents here, disks that fail or lose power in `disk`.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use serde_json::{Value, json};
 
 use crate::{
     AnalyzerSettings, CollectionSettings, DocumentId, Metric, NewChunk, NewDocument, Operation, SpaceSettings,
 };
+
+mod disk;
+
+pub(crate) use disk::{Disk, Power};
 
 /// Numbers from a seed: SplitMix64 (Steele, Lea and Flood, 2014).
 pub(crate) struct Random(u64);
@@ -94,53 +92,4 @@ pub(crate) fn random_document(random: &mut Random, id: impl Into<DocumentId>, di
     let text = random.words(count);
     let year = 2000 + random.below(30);
     document(id, &text, json!({"year": year}), &[random.vector(dims)])
-}
-
-/// A disk in memory that refuses to write once it is told to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FailingDisk {
-    inner: Arc<InMemoryBackend>,
-    failing: Arc<AtomicBool>,
-}
-
-impl FailingDisk {
-    pub(crate) fn fail(&self) {
-        self.failing.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn heal(&self) {
-        self.failing.store(false, Ordering::SeqCst);
-    }
-
-    fn write_allowed(&self) -> io::Result<()> {
-        if self.failing.load(Ordering::SeqCst) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        Ok(())
-    }
-}
-
-impl StorageBackend for FailingDisk {
-    fn len(&self) -> io::Result<u64> {
-        StorageBackend::len(self.inner.as_ref())
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        StorageBackend::read(self.inner.as_ref(), offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.write_allowed()?;
-        self.inner.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.write_allowed()?;
-        self.inner.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write_allowed()?;
-        StorageBackend::write(self.inner.as_ref(), offset, data)
-    }
 }

@@ -174,3 +174,21 @@ fn what_is_whole_can_be_read_beside_what_is_damaged() {
     store.write(other, vec![put(random_document(&mut Random::new(2), 1, 8))]).unwrap();
     assert_eq!(store.snapshot(other).unwrap().nearest(0, &[1.0; 8], 5, None).unwrap().len(), 1);
 }
+
+#[test]
+fn a_damaged_segment_record_costs_no_answer_and_goes_when_sealed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    sample(folder.path());
+    let (truth, _) = ask(&Store::open(folder.path()).unwrap());
+    {
+        let database = redb::Database::open(folder.path().join("data.redb")).unwrap();
+        flip(&database, SEGMENTS, &mut Random::new(79));
+    }
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(ask(&store), (truth.clone(), vec![]));
+    assert_eq!(store.check().unwrap().len(), 1);
+    let notes = store.collection("notes").unwrap().unwrap().id;
+    assert!(crate::seal::seal(&store.0, notes, 1).unwrap());
+    assert_eq!(ask(&store), (truth, vec![]));
+    super::sound(&store);
+}
