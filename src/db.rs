@@ -14,6 +14,7 @@ use quiverdb_storage::{
 use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, Model, StoredConfig};
 use crate::embed::{self, Embedder, ModelSpec};
 use crate::ingest::{self, AddOptions};
@@ -24,8 +25,6 @@ use crate::{Error, Result};
 
 /// The model of collections that name none.
 const DEFAULT_MODEL: &str = "builtin";
-const CHUNK_TOKENS: usize = 256;
-const CHUNK_OVERLAP: usize = 32;
 /// Documents read at a time by a scan.
 const SCAN_PAGE: usize = 256;
 
@@ -180,8 +179,8 @@ fn settings_of(
         validate_metric(spec, config.metric)?;
     }
     let limit = spec.as_ref().map_or(usize::MAX, |spec| spec.max_tokens);
-    let chunk_tokens = config.chunk_tokens.unwrap_or(CHUNK_TOKENS.min(limit));
-    let chunk_overlap = config.chunk_overlap.unwrap_or(CHUNK_OVERLAP.min(chunk_tokens / 4));
+    let chunk_tokens = config.chunk_tokens.unwrap_or(TOKENS_MAX_DEFAULT.min(limit));
+    let chunk_overlap = config.chunk_overlap.unwrap_or(OVERLAP_DEFAULT.min(chunk_tokens / 4));
     validate_chunking(chunk_tokens, chunk_overlap, limit)?;
     let stored = StoredConfig {
         model: spec,

@@ -21,10 +21,7 @@ impl Latencies {
 
     /// The milliseconds that this share of the calls did not exceed, by nearest rank; 0 where there were none.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let mut ms = self.0.clone();
-        ms.sort_by(f64::total_cmp);
-        let rank = (ms.len() * percent).div_ceil(100);
-        ms.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+        quiverdb::eval::percentile(&self.0, percent as f64).unwrap_or(0.0)
     }
 }
 
