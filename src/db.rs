@@ -52,11 +52,12 @@ impl Database {
         Ok(Self { store: Store::in_memory()?, models: Arc::default() })
     }
 
-    /// Opens a collection as it was built, or makes one with the built-in model.
+    /// Opens a collection as it was built, or makes one with the built-in model. One that was built with an
+    /// application's own model can be read, searched by text or by vector, and deleted from; what needs the model is
+    /// answered with [`Error::ModelRequired`].
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for a name that cannot be one; [`Error::ModelRequired`] where the collection was built
-    /// with an application's own model.
+    /// [`Error::InvalidInput`] for a name that cannot be one.
     pub fn collection(&self, name: &str) -> Result<Collection> {
         self.collection_with(name, CollectionConfig::new())
     }
@@ -156,7 +157,8 @@ impl Database {
         let parts = Parts::new(&self.store, &self.models, info)?;
         parts.compare(config)?;
         match &config.model {
-            Model::Unset => parts.require_source()?,
+            // Loaded by what needs it, so that all else works without.
+            Model::Unset => {}
             Model::Named(source) => parts.accept(self.models.open(source)?)?,
             Model::Given(embedder) => parts.accept(Arc::clone(embedder))?,
             Model::External(dims) => parts.expect_external(*dims)?,

@@ -48,7 +48,8 @@ pub enum Error {
     },
     /// The collection needs a model that only the caller can give (its own [`crate::Embedder`]).
     #[error(
-        "collection `{collection}` was built with {model}, which only the application has: open it with `collection_with`"
+        "collection `{collection}` was built with {model}, which only the application has: open it with `collection_with`, \
+         or search it with mode `text`"
     )]
     ModelRequired {
         /// The collection.

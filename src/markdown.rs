@@ -34,6 +34,30 @@ pub(crate) fn headings(text: &str) -> Vec<Heading> {
     Scanner::new(text).collect()
 }
 
+/// Whether a piece of Markdown shows a reader any word: comments, tags and link targets (`[x]: url`) show none.
+pub(crate) fn has_prose(piece: &str) -> bool {
+    let mut rest = piece;
+    while let Some(open) = rest.find('<') {
+        if shows_words(&rest[..open]) {
+            return true;
+        }
+        let inside = &rest[open..];
+        let close = if inside.starts_with("<!--") { "-->" } else { ">" };
+        match inside.find(close) {
+            Some(at) => rest = &inside[at + close.len()..],
+            // A comment may be cut; a lone `<` is a sign like others.
+            None if close == "-->" => return false,
+            None => rest = &inside[1..],
+        }
+    }
+    shows_words(rest)
+}
+
+fn shows_words(text: &str) -> bool {
+    let is_target = |line: &str| line.trim_start().starts_with('[') && line.contains("]:");
+    text.lines().any(|line| line.contains(char::is_alphanumeric) && !is_target(line))
+}
+
 /// A guess for texts whose media type nobody knows: Markdown where a heading stands free. Comments of shell and
 /// Python scripts mostly do not.
 pub(crate) fn looks_like_markdown(text: &str) -> bool {
@@ -290,6 +314,17 @@ mod tests {
     fn setext_headings_are_found_and_rules_and_lists_are_not() {
         let text = "Title\n=====\n\ntwo\nlines\n---\n\n- item\n---\n\n---\n\n| a |\n---\n\n> quote\n===\n";
         assert_eq!(titles(text), [(1, "Title".to_owned()), (2, "two lines".to_owned())]);
+    }
+
+    #[test]
+    fn comments_tags_and_link_targets_are_no_prose() {
+        for piece in ["<!-- Old headings. -->\n\n<a id=\"x\"></a>", "[a]: https://b.c\n  [d]: e", "---", "", "<!-- cut"]
+        {
+            assert!(!has_prose(piece), "{piece}");
+        }
+        for piece in ["<!-- a --> word", "<b>word</b>", "a < b", "[a](b) [c]", "語", "<p", "1"] {
+            assert!(has_prose(piece), "{piece}");
+        }
     }
 
     #[test]

@@ -39,12 +39,21 @@ impl Parts {
     }
 
     /// The model, loaded at first use; `None` where vectors are external.
+    ///
+    /// # Errors
+    /// [`Error::ModelRequired`] where it is an application's own and was not given.
     pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
         if let Some(embedder) = self.embedder.get() {
             return Ok(Some(embedder));
         }
-        let Some(source) = &self.config.model_source else { return Ok(None) };
-        self.accept(self.models.open(source)?)?;
+        match (&self.config.model, &self.config.model_source) {
+            (Some(_), Some(source)) => self.accept(self.models.open(source)?)?,
+            (Some(spec), None) => {
+                let (collection, model) = (self.info.name.clone(), spec.id.clone());
+                return Err(Error::ModelRequired { collection, model });
+            }
+            (None, _) => {}
+        }
         Ok(self.embedder.get())
     }
 
@@ -97,16 +106,6 @@ impl Parts {
         }
         self.embedder.get_or_init(|| embedder);
         Ok(())
-    }
-
-    /// A collection of an application's own model cannot be opened by name alone.
-    pub(crate) fn require_source(&self) -> Result<()> {
-        match (&self.config.model, &self.config.model_source) {
-            (Some(spec), None) => {
-                Err(Error::ModelRequired { collection: self.info.name.clone(), model: spec.id.clone() })
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn expect_external(&self, dims: usize) -> Result<()> {

@@ -114,8 +114,16 @@ fn another_model_is_refused_by_name() {
     refused_saying(&db, &["notes", "builtin", "external"], || db.collection_with("notes", external()));
     let words = db.collection_with("words", letters()).unwrap();
     words.add(Document::new("apple", "apple")).unwrap();
-    let error = refused(&db, || db.collection("words"));
-    assert!(matches!(&error, Error::ModelRequired { model, .. } if model == "letters"), "{error:?}");
+    let by_name = db.collection("words").unwrap();
+    for error in [
+        refused(&db, || by_name.add(Document::new("pear", "pear"))),
+        refused(&db, || by_name.search(Query::text("apple"))),
+    ] {
+        assert!(matches!(&error, Error::ModelRequired { model, .. } if model == "letters"), "{error:?}");
+    }
+    let found = by_name.search(Query::text("apple").mode(Mode::Text)).unwrap();
+    assert_eq!(found.hits[0].document, "apple".into());
+    assert_eq!(by_name.get("apple").unwrap().unwrap().text, "apple");
     refused_saying(&db, &["words", "letters"], || {
         db.collection_with("words", CollectionConfig::new().model("builtin"))
     });

@@ -19,8 +19,6 @@ mod split;
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use self::measure::Measure;
 pub use crate::config::ChunkerKind;
 
@@ -28,23 +26,6 @@ pub use crate::config::ChunkerKind;
 pub const TOKENS_MAX_DEFAULT: usize = 256;
 /// The overlap of neighbouring chunks where the collection does not say otherwise, in tokens.
 pub const OVERLAP_DEFAULT: usize = 32;
-
-/// How a collection chunks; stored with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkerSettings {
-    /// How text is split.
-    pub kind: ChunkerKind,
-    /// The size of a chunk in tokens of the collection's model.
-    pub tokens_max: usize,
-    /// How many tokens neighbouring chunks of a section may share.
-    pub overlap: usize,
-}
-
-impl Default for ChunkerSettings {
-    fn default() -> Self {
-        Self { kind: ChunkerKind::Auto, tokens_max: TOKENS_MAX_DEFAULT, overlap: OVERLAP_DEFAULT }
-    }
-}
 
 /// A passage of a document: `text[start..end]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

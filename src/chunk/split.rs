@@ -14,6 +14,7 @@ use text_splitter::{ChunkCapacity, ChunkConfig, MarkdownSplitter, TextSplitter};
 
 use super::Limits;
 use super::measure::Measure;
+use crate::markdown::has_prose;
 
 /// The length of a window, in chunks of full size: long enough that what is done twice does not count (one in 16).
 const WINDOW_CHUNKS: usize = 16;
@@ -51,7 +52,34 @@ pub(super) fn split(measure: &Measure<'_>, stretch: Range<usize>, limits: Limits
         window.into_iter().for_each(|range| push_ascending(&mut ranges, range));
         start = next;
     }
-    join_crumbs(measure, ranges, limits.tokens_max)
+    let ranges = join_crumbs(measure, ranges, limits.tokens_max);
+    if syntax == Syntax::Markdown { give_prose(measure, ranges, limits) } else { ranges }
+}
+
+/// Cuts again, with a neighbour and without regard to headings, what holds nothing that a reader sees: comments,
+/// anchors and link targets before a heading would be a passage of their own, and match by their title alone.
+fn give_prose(measure: &Measure<'_>, ranges: Vec<Range<usize>>, limits: Limits) -> Vec<Range<usize>> {
+    let mut whole: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    let mut rest = ranges.into_iter().peekable();
+    while let Some(range) = rest.next() {
+        if has_prose(&measure.text[range.clone()]) {
+            whole.push(range);
+            continue;
+        }
+        let both = match (rest.next_if(|_| true), whole.pop()) {
+            (Some(next), last) => {
+                whole.extend(last);
+                range.start..next.end
+            }
+            (None, Some(last)) => last.start..range.end,
+            (None, None) => range,
+        };
+        let config = even(measure.tokens(both.clone()).max(limits.overlap + 1), limits);
+        split_window(measure, both, config, limits, Syntax::Plain)
+            .into_iter()
+            .for_each(|range| push_ascending(&mut whole, range));
+    }
+    whole
 }
 
 /// Joins a range of a few tokens to the one before it, or to the one after, where both fit into one chunk.

@@ -4,7 +4,7 @@
 //! calls, one at a time, of the first queries; the rest is answered in parallel, which changes no ranking.
 
 use anyhow::{Context, Result};
-use quiverdb::eval::{Evaluation, Metrics, Qrels};
+use quiverdb::eval::{EvalQuery, Evaluation, Metrics, Qrels};
 use quiverdb::fuse::Fusion;
 use quiverdb::{Collection, Mode, Query, SearchResults};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::latency::Latencies;
 use super::output::{Table, duration, note, thousands};
 use super::progress;
 use super::session::{Mistake, Outcome, Session};
-use super::sources::{self, NamedQuery};
+use super::sources;
 
 /// Documents asked for: recall@100 needs them.
 const DEPTH: usize = 100;
@@ -26,7 +26,7 @@ const BATCH_QUERIES: usize = 64;
 
 /// `quiver eval`.
 pub(crate) fn run(session: &Session, arguments: &Eval) -> Result<Outcome> {
-    let qrels = read_qrels(arguments)?;
+    let qrels = sources::qrels(&arguments.qrels)?;
     let all = sources::queries(&arguments.queries)?;
     let (judged, unjudged): (Vec<_>, Vec<_>) = all.into_iter().partition(|query| qrels.of(&query.id).is_some());
     if judged.is_empty() {
@@ -90,10 +90,10 @@ struct Row {
     p95_ms: f64,
 }
 
-fn evaluate(collection: &Collection, how: &Configuration, queries: &[NamedQuery], qrels: &Qrels) -> Result<Row> {
+fn evaluate(collection: &Collection, how: &Configuration, queries: &[EvalQuery], qrels: &Qrels) -> Result<Row> {
     let mut latencies = Latencies::default();
     let bar = progress::steps(queries.len() as u64, how.mode.name());
-    let ask = |named: &NamedQuery| {
+    let ask = |named: &EvalQuery| {
         let query = Query::text(named.text.clone()).mode(how.mode).limit(DEPTH).group(true);
         match how.fusion {
             Some(fusion) => query.fusion(fusion),
@@ -130,10 +130,6 @@ fn evaluate(collection: &Collection, how: &Configuration, queries: &[NamedQuery]
 
 fn documents(results: SearchResults) -> Vec<String> {
     results.into_iter().map(|hit| hit.document.to_string()).collect()
-}
-
-fn read_qrels(arguments: &Eval) -> Result<Qrels> {
-    Ok(Qrels::read(&arguments.qrels)?)
 }
 
 fn table(rows: &[Row]) -> String {

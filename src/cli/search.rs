@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
+use quiverdb::eval::EvalQuery;
 use quiverdb::{Collection, DocumentId, Hit, Query, SearchResults};
 use serde::Serialize;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::intake::{describe, take_in};
 use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
 use super::passage::{Page, line_number, render};
 use super::session::{Outcome, Session};
-use super::sources::{self, NamedQuery, Sources};
+use super::sources::{self, Sources};
 
 /// Lines of a passage on a terminal, unless `--full` asks for all.
 const PASSAGE_LINES_MAX: usize = 6;
@@ -230,7 +231,7 @@ struct Answer {
 }
 
 /// `--queries`: one line each, in their order; with `--json` an array.
-fn answer_all(output: &Output, collection: &Collection, arguments: &Search, queries: &[NamedQuery]) -> Result<()> {
+fn answer_all(output: &Output, collection: &Collection, arguments: &Search, queries: &[EvalQuery]) -> Result<()> {
     let mut all = Vec::new();
     for batch in queries.chunks(BATCH_QUERIES) {
         let asked = batch.iter().map(|named| query(arguments, named.text.clone())).collect();

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use quiverdb::eval::{EvalQuery, Qrels, Queries};
 use quiverdb::formats::{self, Loaded};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub(crate) struct Sources {
 pub(crate) fn open(paths: &[PathBuf]) -> Result<Sources> {
     let mut sources = Sources { roots: Vec::new(), stdin: false };
     for path in paths {
-        if path.as_os_str() == "-" {
+        if is_stdin(path) {
             sources.stdin = true;
             continue;
         }
@@ -46,32 +47,24 @@ impl Sources {
     }
 }
 
-/// A query of a batch or an evaluation.
-pub(crate) struct NamedQuery {
-    pub(crate) id: String,
-    pub(crate) text: String,
-}
-
 /// The queries of a JSONL file of `{"_id", "text"}`; `-` is stdin.
-pub(crate) fn queries(file: &Path) -> Result<Vec<NamedQuery>> {
-    let mut queries = Vec::new();
-    for (number, row) in rows::<Value>(file)?.into_iter().enumerate() {
-        let id = row.get("_id").or_else(|| row.get("id")).and_then(id_of);
-        let (Some(id), Some(text)) = (id, row.get("text").and_then(Value::as_str)) else {
-            let message = format!("{}, row {}: a query needs \"_id\" and \"text\"", file.display(), number + 1);
-            return Err(Mistake::new(message).into());
-        };
-        queries.push(NamedQuery { id, text: text.to_owned() });
-    }
-    Ok(queries)
+pub(crate) fn queries(file: &Path) -> Result<Vec<EvalQuery>> {
+    let queries = if is_stdin(file) { Queries::parse(&stdin()?, "stdin") } else { Queries::read(present(file)?) };
+    Ok(queries?.queries)
 }
 
-fn id_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
+/// The judgements of a file; `-` is stdin.
+pub(crate) fn qrels(file: &Path) -> Result<Qrels> {
+    Ok(if is_stdin(file) { Qrels::parse(&stdin()?, "stdin") } else { Qrels::read(present(file)?) }?)
+}
+
+fn stdin() -> Result<String> {
+    io::read_to_string(io::stdin()).context("stdin")
+}
+
+fn present(file: &Path) -> Result<&Path> {
+    file.metadata().map_err(|error| unreadable(file, error))?;
+    Ok(file)
 }
 
 /// The texts of a JSONL file; `-` is stdin.
@@ -96,11 +89,15 @@ pub(crate) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
 }
 
 fn reader(file: &Path) -> Result<Box<dyn BufRead>> {
-    if file.as_os_str() == "-" {
+    if is_stdin(file) {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
     let opened = std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
     Ok(Box::new(BufReader::new(opened)))
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 /// A path that is not there was mistyped; anything else is the system's.

@@ -142,8 +142,13 @@ pub struct ModelSpec {
     pub tokenizer_digest: String,
     /// The weight of this model's cosine against the text leg's normalised BM25 score in hybrid search: the better
     /// the model, the more. Not part of the identity.
-    #[serde(default = "default_hybrid_weight")]
+    #[serde(default = "default_hybrid_weight", serialize_with = "as_written")]
     pub hybrid_weight: f32,
+}
+
+/// 0.3 and not 0.30000001192092896, which is what `f32` becomes as `f64`.
+fn as_written<S: serde::Serializer>(number: &f32, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_f64(number.to_string().parse().unwrap_or_else(|_| f64::from(*number)))
 }
 
 fn default_hybrid_weight() -> f32 {
