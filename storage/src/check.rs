@@ -3,7 +3,7 @@
 //! Reads every record of every table, compares its checksum, and then what the records say of each other: documents with
 //! ids, texts, metadata and chunks; chunks with texts, tombstones, vectors and segments; totals with what is there.
 //!
-//! Invariants: nothing is changed; damage is reported and the check goes on with what is whole.
+//! Invariants: nothing is changed on disk; damage is reported and the check goes on with what is whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,11 @@ use crate::tables::{
     Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, META, METADATA, Pair, SEGMENTS, SPACES,
     TEXTS, TOMBSTONES, VECTORS,
 };
-use crate::{Error, Result, rows};
+use crate::{CollectionId, Error, Result, rows};
 
 mod chunks;
 mod collection;
+mod segments;
 
 /// So many violations are told one by one.
 const VIOLATIONS_MAX: usize = 1000;
@@ -30,7 +31,7 @@ const VIOLATIONS_MAX: usize = 1000;
 /// [`Error::Io`] or [`Error::Engine`] where the database cannot be read at all.
 pub(crate) fn check(engine: &Engine) -> Result<Vec<String>> {
     let transaction = engine.begin_read()?;
-    let mut check = Check { transaction: &transaction, found: Vec::new(), more: 0 };
+    let mut check = Check { transaction: &transaction, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
     check.meta()?;
     let collections = check.collections()?;
     let spaces: BTreeSet<u32> = collections.values().flat_map(|record| record.spaces.iter().copied()).collect();
@@ -39,11 +40,27 @@ pub(crate) fn check(engine: &Engine) -> Result<Vec<String>> {
     for (&number, record) in &collections {
         collection::check(&mut check, engine.folder(), number, record)?;
     }
-    let Check { mut found, more, .. } = check;
+    let Check { mut found, more, damaged_segments, .. } = check;
+    distrust(engine, &damaged_segments)?;
     if more > 0 {
         found.push(format!("{more} more violations are not listed"));
     }
     Ok(found)
+}
+
+/// Tells the collections in memory which of their segments are damaged, so that these are built again also where no
+/// search has met the damage.
+fn distrust(engine: &Engine, damaged: &[(u32, u32)]) -> Result<()> {
+    for &(collection, number) in damaged {
+        let view = match engine.pin(CollectionId(collection)) {
+            Ok(pinned) => pinned.view,
+            Err(Error::UnknownCollection(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        let segments = view.iter().flat_map(|view| &view.segments);
+        segments.filter(|segment| segment.number == number).for_each(|segment| segment.distrust());
+    }
+    Ok(())
 }
 
 /// A check under way.
@@ -51,6 +68,8 @@ struct Check<'a> {
     transaction: &'a ReadTransaction,
     found: Vec<String>,
     more: u64,
+    /// Collection and number of the segments whose folder is not what was built.
+    damaged_segments: Vec<(u32, u32)>,
 }
 
 impl Check<'_> {

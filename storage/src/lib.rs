@@ -20,6 +20,7 @@ mod roster;
 mod rows;
 mod runs;
 mod seal;
+mod segment;
 mod snapshot;
 mod store;
 mod tables;

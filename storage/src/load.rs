@@ -1,7 +1,8 @@
 //! How does a collection come from redb into memory?
 //!
 //! One pass over its documents and vectors, one over the text of its unsealed chunks. Segments whose folder is missing or
-//! damaged are indexed in memory from redb, so that search is right at once; `seal` builds them anew.
+//! damaged are indexed in memory from redb, so that search is right at once; so are those in which damage is met later, by
+//! the first search that meets it. `seal` builds them anew.
 //!
 //! Invariants: nothing enters a view whose checksum did not fit; what is loaded agrees with the collection's totals.
 
@@ -20,15 +21,16 @@ use crate::files::segment_folder;
 use crate::keys::encode_id;
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
+use crate::segment::{SegmentDigest, SegmentFolder};
 use crate::tables::{COLLECTIONS, DOCUMENTS, SEGMENTS, SPACES, TOMBSTONES, VECTORS, pairs_of};
-use crate::text::{ANALYSIS_VERSION, Analyzer, SegmentDigest, TextRun, TextSegment};
+use crate::text::{Analyzer, TextRun, TextSegment};
 use crate::vectors::{Column, VectorRun};
-use crate::view::{Sealed, View, statistics};
+use crate::view::{SEGMENT_VERSION, Sealed, View, statistics};
 use crate::{CollectionSettings, Result, passages, rows};
 
 /// Reads a collection as of this transaction.
 ///
-/// Cost: its vectors once, the text of its tail once, its segments once for their digests.
+/// Cost: its vectors once, the text of its tail once, of its segments the manifests.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`] naming the table and key that are damaged.
@@ -83,15 +85,36 @@ fn segments(transaction: &ReadTransaction, folder: Option<&Path>, collection: u3
         // A damaged record is no loss: its chunks are indexed in memory and sealed anew, which removes the row.
         let record = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value());
         let Ok::<SegmentRecord, _>(record) = record else { continue };
-        let open =
-            |folder| TextSegment::open(&segment_folder(folder, collection, number), SegmentDigest(record.digest));
-        let current = folder.filter(|_| record.analysis == ANALYSIS_VERSION);
+        let current = folder.filter(|_| record.version == SEGMENT_VERSION);
         // Whatever is wrong with it, the text is in redb.
-        let text = current.and_then(|folder| open(folder).ok());
-        segments.push(Sealed { number, record, text });
+        let text = current.and_then(|folder| open_text(&segment_folder(folder, collection, number), &record).ok());
+        segments.push(Sealed::new(number, record, text));
     }
     segments.sort_by_key(|segment| segment.record.first);
     Ok(segments)
+}
+
+/// Opens the text of a sealed segment.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`] where the folder is not what was built, as far as its manifest tells.
+pub(crate) fn open_text(folder: &Path, record: &SegmentRecord) -> Result<TextSegment> {
+    let folder = SegmentFolder::open(folder, SegmentDigest(record.digest))?;
+    TextSegment::open(&folder, record.first..record.end)
+}
+
+/// Indexes in memory what the segments hold in which damage was met since the view was made. The transaction is of the
+/// view's commit.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`] where redb is damaged, too.
+pub(crate) fn stand_in(transaction: &ReadTransaction, collection: u32, view: &View) -> Result<()> {
+    for segment in view.segments.iter().filter(|segment| segment.lacks_stand_in(view.sequence)) {
+        let SegmentRecord { first, end, .. } = segment.record;
+        let runs = passages::index_range(transaction, &view.analyzer, collection, first, end)?;
+        segment.put_stand_in(view.sequence, TextRun::merge(&runs.iter().collect::<Vec<_>>()));
+    }
+    Ok(())
 }
 
 /// Runs over all chunks that no intact segment covers.

@@ -46,6 +46,11 @@ impl RosterRun {
         self.chunks += count as usize;
     }
 
+    /// All entries, in ascending order of chunk.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        (0..self.firsts.len()).map(|place| self.entry(place))
+    }
+
     fn entry(&self, place: usize) -> Entry<'_> {
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
         Entry {
@@ -75,8 +80,7 @@ impl Run for RosterRun {
     fn merge(runs: &[&Self], dead: &RoaringBitmap) -> Self {
         let mut merged = Self::default();
         for run in runs {
-            let entries = (0..run.firsts.len()).map(|place| run.entry(place));
-            entries.filter(|entry| !dead.contains(entry.first)).for_each(|entry| merged.push(entry));
+            run.entries().filter(|entry| !dead.contains(entry.first)).for_each(|entry| merged.push(entry));
         }
         merged
     }

@@ -1,7 +1,7 @@
 //! How does the tail's text become a segment on disk?
 //!
-//! When the tail is large enough, a tantivy segment over it is built from a read transaction, in a folder of its own:
-//! under a temporary name, synced, renamed, the parent synced. Then one redb transaction names it, and in the same moment
+//! When the tail is large enough, a segment over it (its text, and whose chunks they are) is built from a read transaction,
+//! in a folder of its own: under a temporary name, synced, renamed, the parent synced. Then one redb transaction names it, and in the same moment
 //! the runs in memory that it replaces go. Trailing segments that are not larger are built into the new one, so there are
 //! at most some log2(n / 8192) of them; what tombstones cover is left out.
 //!
@@ -13,16 +13,16 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use roaring::RoaringBitmap;
-
-use crate::codec::{CollectionRecord, Place, SegmentRecord};
+use crate::codec::{CollectionRecord, SegmentRecord};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
 use crate::files::{SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
+use crate::load::open_text;
 use crate::passages::Passages;
+use crate::segment::{ROSTER_FILE, SegmentDigest, SegmentFolder, write_roster};
 use crate::tables::{COLLECTIONS, SEGMENTS, pairs_of};
-use crate::text::{ANALYSIS_VERSION, SegmentDigest, TextSegment};
-use crate::view::{Sealed, View};
+use crate::text::TextSegment;
+use crate::view::{SEGMENT_VERSION, Sealed, View};
 use crate::{CollectionId, Result, rows};
 
 /// The live chunks that the tail must hold to be sealed.
@@ -87,7 +87,7 @@ fn damaged(view: &View) -> Option<Plan> {
         if view.live_between(next, first) > 0 {
             return Some(Plan { first: next, end: first, replaces: Vec::new() });
         }
-        if segment.text.is_none() {
+        if segment.is_damaged() {
             return Some(Plan { first, end, replaces: vec![segment.number] });
         }
         next = end;
@@ -127,9 +127,9 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
         }
     };
     let Plan { first, end, .. } = *plan;
-    let record = SegmentRecord { first, end, chunks, analysis: ANALYSIS_VERSION, digest: digest.0 };
-    let published = TextSegment::open(&target, digest)
-        .and_then(|text| publish(engine, collection, Sealed { number, record, text: Some(text) }, plan));
+    let record = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
+    let published = open_text(&target, &record)
+        .and_then(|text| publish(engine, collection, Sealed::new(number, record, Some(text)), plan));
     if published.is_err() {
         // If the commit happened after all, the next open finds the folder missing and builds it again.
         remove(&target);
@@ -152,29 +152,40 @@ fn build_folder(
     make_parent(parent)?;
     remove(&fresh);
     remove(target);
+    let built = fill_folder(&fresh, collection, pinned, view, plan).and_then(|built| {
+        fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
+        sync_folder(parent)?;
+        Ok(built)
+    });
+    if built.is_err() {
+        remove(&fresh);
+    }
+    built
+}
+
+/// Writes all files of a segment and syncs them; returns how many chunks it holds.
+fn fill_folder(
+    fresh: &Path,
+    collection: CollectionId,
+    pinned: &Pinned,
+    view: &View,
+    plan: &Plan,
+) -> Result<(SegmentDigest, u32)> {
+    SegmentFolder::create(fresh)?;
     let mut passages = Passages::read(&pinned.transaction, collection.0, plan.first, plan.end)?;
     let mut chunks = 0;
     let counted = passages.by_ref().inspect(|_| chunks += 1);
-    let digest = TextSegment::build(&fresh, &view.analyzer, counted).and_then(|digest| {
-        passages.finish()?;
-        fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
-        sync_folder(parent)?;
-        Ok(digest)
-    });
-    if digest.is_err() {
-        remove(&fresh);
-    }
-    Ok((digest?, chunks))
+    TextSegment::build(fresh, &view.analyzer, counted)?;
+    passages.finish()?;
+    write_roster(&fresh.join(ROSTER_FILE), view.entries(plan.first, plan.end))?;
+    Ok((SegmentFolder::finish(fresh)?, chunks))
 }
 
 fn make_parent(parent: &Path) -> Result<()> {
     if parent.is_dir() {
         return Ok(());
     }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(parent).map_err(|source| io_error(parent, source))?;
+    SegmentFolder::create(parent)?;
     sync_folder(parent.parent().unwrap_or(parent))
 }
 
@@ -241,35 +252,6 @@ fn numbers_of(name: &str) -> Option<((u32, u32), bool)> {
 pub(crate) fn remove_folders(engine: &Engine, collection: u32, numbers: &[u32]) {
     if let Some(folder) = engine.folder() {
         numbers.iter().for_each(|number| remove(&segment_folder(folder, collection, *number)));
-    }
-}
-
-/// Says what is wrong with the segments that redb names.
-pub(crate) fn check_segment(
-    folder: &Path,
-    place: Place<'_>,
-    pair: (u32, u32),
-    record: &SegmentRecord,
-    live: &RoaringBitmap,
-) -> Vec<String> {
-    let opened = TextSegment::open(&segment_folder(folder, pair.0, pair.1), SegmentDigest(record.digest));
-    match opened {
-        Err(error) => vec![format!("{place}: {error}")],
-        Ok(text) => {
-            let range = record.first..record.end;
-            let mut wrong = Vec::new();
-            if text.chunks().len() as u64 != u64::from(record.chunks) {
-                wrong.push(format!("{place}: it holds {} chunks, not {}", text.chunks().len(), record.chunks));
-            }
-            if let Some(chunk) = text.chunks().iter().find(|chunk| !range.contains(chunk)) {
-                wrong.push(format!("{place}: chunk {chunk} does not lie in {range:?}"));
-            }
-            let held: RoaringBitmap = text.chunks().iter().copied().collect();
-            if let Some(chunk) = live.range(range).find(|&chunk| !held.contains(chunk)) {
-                wrong.push(format!("{place}: it lacks chunk {chunk}, which is live"));
-            }
-            wrong
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::codec::{
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
 use crate::keys::{decode_id, encode_id};
-use crate::load::space_record;
+use crate::load::{space_record, stand_in};
 use crate::tables::{CHUNKS, DOCUMENT_IDS, DOCUMENTS, METADATA, TEXTS, VECTORS};
 use crate::text::Scored;
 use crate::vectors::Column;
@@ -345,13 +345,27 @@ impl Snapshot {
 
     // Text.
 
-    /// The `k` chunks that answer best by BM25, best first.
+    /// Asks the view for text. Segments in which damage is met are indexed in memory from redb, and it is asked again:
+    /// each failure finds one segment at least that was not known to be damaged, and redb has all that they hold.
+    fn ask_text<T>(&self, ask: impl Fn(&View) -> Result<T>) -> Result<T> {
+        let view = self.view()?;
+        for _ in &view.segments {
+            match ask(view) {
+                Err(Error::Corrupt { .. }) => stand_in(self.transaction(), self.0.collection, view)?,
+                answer => return answer,
+            }
+        }
+        ask(view)
+    }
+
+    /// The `k` chunks that answer best by BM25, best first. Damage in a segment costs no answer, only the time to read
+    /// the text of its chunks once; the next snapshot has it built again.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a segment cannot be read.
+    /// [`Error::Corrupt`] where a segment is damaged, and the text in redb, too.
     pub fn search_text(&self, query: &str, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
         let view = self.view()?;
-        let scored = view.score_text(query)?;
+        let scored = self.ask_text(|view| view.score_text(query))?;
         let mut best = Best::new(k.min(self.chunks() as usize));
         for (chunk, score) in scored.iter() {
             if score >= best.floor() && allowed.is_none_or(|allowed| allowed.contains(chunk)) {
@@ -366,9 +380,9 @@ impl Snapshot {
     /// write.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a segment cannot be read.
+    /// As [`Snapshot::search_text`].
     pub fn document_frequency(&self, word: &str) -> Result<Option<u64>> {
-        self.view()?.document_frequency(word)
+        self.ask_text(|view| view.document_frequency(word))
     }
 }
 

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use redb::TableHandle;
-use roaring::RoaringBitmap;
 
-use super::{Check, chunks};
-use crate::codec::{self, CollectionRecord, DocumentRecord, Number, Place, SegmentRecord, SpaceRecord, decode_text};
+use super::{Check, chunks, segments};
+use crate::codec::{self, CollectionRecord, DocumentRecord, Number, Place, SpaceRecord, decode_text};
 use crate::error::engine;
 use crate::keys::{decode_id, encode_id};
 use crate::load::{settings_of, tombstones};
-use crate::tables::{COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, METADATA, SEGMENTS, SPACES, TEXTS};
-use crate::text::{ANALYSIS_VERSION, Analyzer};
-use crate::{Result, rows, seal};
+use crate::tables::{COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, METADATA, SPACES, TEXTS};
+use crate::text::Analyzer;
+use crate::{Result, rows};
 
 pub(super) fn check(
     check: &mut Check<'_>,
@@ -63,7 +62,7 @@ pub(super) fn check(
         });
         chunks::vectors(check, space, &found, record, &totals.live)?;
     }
-    segments(check, folder, number, record, &totals.live)
+    segments::check(check, folder, number, record, &documents, &totals.live)
 }
 
 /// Ids lead to documents, and documents are led to.
@@ -101,30 +100,4 @@ fn text(check: &mut Check<'_>, key: (u32, u32), document: &DocumentRecord) -> Re
         });
     }
     Ok(text)
-}
-
-/// Segments follow each other, hold what they say, and miss no live chunk of their range.
-fn segments(
-    check: &mut Check<'_>,
-    folder: Option<&Path>,
-    number: u32,
-    record: &CollectionRecord,
-    live: &RoaringBitmap,
-) -> Result<()> {
-    let mut segments: Vec<(u32, SegmentRecord)> = check.rows(SEGMENTS, number)?;
-    segments.sort_by_key(|(_, segment)| segment.first);
-    let mut end = 0;
-    for (segment, found) in segments {
-        let place = Place::new(SEGMENTS.name(), (number, segment));
-        check.expect(found.first >= end && found.end <= record.next_chunk && segment < record.next_segment, || {
-            format!("{place}: chunks {} to before {} do not follow the segment before", found.first, found.end)
-        });
-        end = found.end;
-        // One of another analysis is made anew when the collection is loaded.
-        if let Some(folder) = folder.filter(|_| found.analysis == ANALYSIS_VERSION) {
-            let wrong = seal::check_segment(folder, place, (number, segment), &found, live);
-            wrong.into_iter().for_each(|sentence| check.say(sentence));
-        }
-    }
-    Ok(())
 }

@@ -265,9 +265,9 @@ pub(crate) struct SegmentRecord {
     pub(crate) end: u32,
     /// How many chunks it holds.
     pub(crate) chunks: u32,
-    /// The version of the analysis that made its terms.
-    pub(crate) analysis: u32,
-    /// XXH3 over its files.
+    /// The version of its folder and of the text analysis: `view::SEGMENT_VERSION` when it was built.
+    pub(crate) version: u32,
+    /// XXH3 over the manifest of its folder.
     pub(crate) digest: u64,
 }
 
@@ -275,20 +275,20 @@ impl Record for SegmentRecord {
     const VERSION: u8 = 1;
 
     fn encode(&self, out: &mut Encoder) {
-        let Self { first, end, chunks, analysis, digest } = *self;
+        let Self { first, end, chunks, version, digest } = *self;
         out.u32(first);
         out.u32(end);
         out.u32(chunks);
-        out.u32(analysis);
+        out.u32(version);
         out.u64(digest);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self> {
-        let (first, end, chunks, analysis) = (input.u32()?, input.u32()?, input.u32()?, input.u32()?);
+        let (first, end, chunks, version) = (input.u32()?, input.u32()?, input.u32()?, input.u32()?);
         if first >= end {
             return Err(input.place.corrupt(format!("a segment cannot cover chunks {first} to before {end}")));
         }
-        Ok(Self { first, end, chunks, analysis, digest: input.u64()? })
+        Ok(Self { first, end, chunks, version, digest: input.u64()? })
     }
 }
 
@@ -369,7 +369,7 @@ mod tests {
             comes_back(DocumentRecord { id, title, digest: [9; 16], first_chunk: 1, chunk_count: 2, text_bytes: 3 });
         }
         comes_back(ChunkRecord { document: 1, ordinal: 2, start: 3, end: 4, terms: 5, heading: "A > B".into() });
-        comes_back(SegmentRecord { first: 1, end: 9, chunks: 8, analysis: 1, digest: 5 });
+        comes_back(SegmentRecord { first: 1, end: 9, chunks: 8, version: 1, digest: 5 });
         comes_back(Tombstones((5..70_000).collect()));
         let metadata = json!({"b": 0.1, "a": [1, null, {"c": 0.300_000_000_000_000_04}], "n": u64::MAX, "m": i64::MIN});
         comes_back(Json(metadata.as_object().unwrap().clone()));

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{on_disk, sound};
+use crate::codec::SegmentRecord;
 use crate::seal::{collect_garbage, seal};
+use crate::tables::SEGMENTS;
 use crate::testing::{Random, put, random_document};
-use crate::{ChunkNumber, CollectionId, Operation, Store};
+use crate::{ChunkNumber, CollectionId, Operation, Store, rows};
 
 fn folders(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder.join("segments")) else { return Vec::new() };
@@ -132,46 +134,72 @@ fn writes_during_sealing_stay_in_the_tail() {
     sound(&store);
 }
 
-fn one_file(segment: &Path) -> PathBuf {
-    let mut files: Vec<PathBuf> = fs::read_dir(segment).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort_by_key(|path| fs::metadata(path).unwrap().len());
-    files.pop().unwrap()
+/// The file of a segment whose name ends so.
+fn file(segment: &Path, end: &str) -> PathBuf {
+    let mut files = fs::read_dir(segment).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.to_str().unwrap().ends_with(end)).unwrap()
 }
+
+fn flip(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(file, bytes).unwrap();
+}
+
+/// A large segment, a small one after it, and a tail: the first lies before text in memory.
+fn two_segments(folder: &Path) -> (Store, CollectionId, Random) {
+    let (store, notes) = on_disk(folder, 4);
+    let mut random = Random::new(53);
+    fill(&store, notes, &mut random, 0..300);
+    assert!(seal(&store.0, notes, 100).unwrap());
+    fill(&store, notes, &mut random, 300..400);
+    assert!(seal(&store.0, notes, 50).unwrap());
+    fill(&store, notes, &mut random, 250..420);
+    assert_eq!(store.snapshot(notes).unwrap().segments(), 2);
+    (store, notes, random)
+}
+
+fn first_segment(folder: &Path, notes: CollectionId) -> PathBuf {
+    folder.join("segments").join(format!("{}-0", notes.0))
+}
+
+type Damage = (&'static str, fn(&Path));
+
+/// All that can be found without reading the files themselves.
+const FOUND_AT_OPEN: [Damage; 5] = [
+    ("missing", |segment| fs::remove_dir_all(segment).unwrap()),
+    ("a file missing", |segment| fs::remove_file(file(segment, ".term")).unwrap()),
+    ("a file emptied", |segment| fs::write(file(segment, ".idx"), []).unwrap()),
+    ("the manifest damaged", |segment| flip(&file(segment, "MANIFEST"))),
+    ("the manifest missing", |segment| fs::remove_file(file(segment, "MANIFEST")).unwrap()),
+];
+
+/// What the first search meets.
+const FOUND_BY_SEARCH: [Damage; 4] = [
+    ("chunk numbers", |segment| flip(&file(segment, "chunks"))),
+    ("terms", |segment| flip(&file(segment, ".term"))),
+    ("postings", |segment| flip(&file(segment, ".idx"))),
+    ("lengths", |segment| flip(&file(segment, ".fieldnorm"))),
+];
+
+/// What only the check reads as yet.
+const FOUND_BY_CHECK: [Damage; 2] =
+    [("the roster", |segment| flip(&file(segment, "roster"))), ("values", |segment| flip(&file(segment, ".store")))];
 
 #[test]
 fn a_missing_or_damaged_segment_is_built_again_and_search_is_right() {
-    type Damage = (&'static str, fn(&Path));
-    let damages: [Damage; 4] = [
-        ("missing", |segment| fs::remove_dir_all(segment).unwrap()),
-        ("a file missing", |segment| fs::remove_file(one_file(segment)).unwrap()),
-        ("a bit flipped", |segment| {
-            let file = one_file(segment);
-            let mut bytes = fs::read(&file).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 4;
-            fs::write(file, bytes).unwrap();
-        }),
-        ("a file emptied", |segment| fs::write(one_file(segment), []).unwrap()),
-    ];
-    for (name, damage) in damages {
+    for (name, damage) in FOUND_AT_OPEN.into_iter().chain(FOUND_BY_SEARCH).chain(FOUND_BY_CHECK) {
         let folder = tempfile::tempdir().unwrap();
-        let (store, notes) = on_disk(folder.path(), 4);
-        let mut random = Random::new(53);
-        // A large segment, a small one after it, and a tail: the damaged one lies before text in memory.
-        fill(&store, notes, &mut random, 0..300);
-        assert!(seal(&store.0, notes, 100).unwrap());
-        fill(&store, notes, &mut random, 300..400);
-        assert!(seal(&store.0, notes, 50).unwrap());
-        fill(&store, notes, &mut random, 250..420);
-        assert_eq!(store.snapshot(notes).unwrap().segments(), 2);
+        let (store, notes, _) = two_segments(folder.path());
         let before = answers(&store, notes);
         drop(store);
-        damage(&folder.path().join("segments").join(format!("{}-0", notes.0)));
+        damage(&first_segment(folder.path(), notes));
         let store = Store::open(folder.path()).unwrap();
         assert!(!store.check().unwrap().is_empty(), "{name}: the check tells");
         let during = store.0.pin(notes).unwrap();
         let view = during.view.as_ref().unwrap();
-        assert!(view.segments.iter().any(|segment| segment.text.is_none()), "{name}");
+        assert!(view.segments.iter().any(|segment| segment.is_damaged()), "{name}");
         let first = store.snapshot(notes).unwrap();
         let found = first.search_text("word0", usize::MAX, None).unwrap();
         let found: Vec<_> = found.hits.iter().map(|(chunk, score)| (*chunk, score.to_bits())).collect();
@@ -182,6 +210,115 @@ fn a_missing_or_damaged_segment_is_built_again_and_search_is_right() {
         drop((store, during, first));
         sound(&Store::open(folder.path()).unwrap());
     }
+}
+
+/// What snapshots of two commits answer that were both made before anything of the damaged segment was touched, and what
+/// a third one answers that was made afterwards.
+fn answers_of_two_commits(damage: Option<fn(&Path)>) -> [Vec<(ChunkNumber, f32)>; 3] {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes, mut random) = two_segments(folder.path());
+    drop(store);
+    if let Some(damage) = damage {
+        damage(&first_segment(folder.path(), notes));
+    }
+    let store = Store::open(folder.path()).unwrap();
+    let older = store.snapshot(notes).unwrap();
+    store.write(notes, (0..100).map(|id| Operation::Delete(id.into())).collect()).unwrap();
+    fill(&store, notes, &mut random, 420..430);
+    let newer = store.snapshot(notes).unwrap();
+    let hits = |snapshot: &crate::Snapshot| {
+        let found = snapshot.search_text("word0 word1", usize::MAX, None).unwrap();
+        assert!(snapshot.document_frequency("word0").unwrap().unwrap() > 50);
+        found.hits
+    };
+    // The newer one meets the damage; the older one has chunks that live no more in the newer.
+    let answers = [hits(&newer), hits(&older)];
+    let is_there = || folders(folder.path()).contains(&format!("{}-0", notes.0));
+    assert!(is_there(), "nobody waits for it to be built again");
+    store.snapshot(notes).unwrap();
+    assert_eq!(is_there(), damage.is_none(), "built again under another number");
+    let again = [hits(&newer), hits(&older)];
+    assert!(again == answers);
+    sound(&store);
+    let [newer, older] = answers;
+    [newer, older, hits(&store.snapshot(notes).unwrap())]
+}
+
+#[test]
+fn damage_that_a_search_meets_costs_no_answer_and_is_mended_at_the_next_snapshot() {
+    let truth = answers_of_two_commits(None);
+    assert!(truth[0] == truth[2] && truth[0] != truth[1]);
+    for (name, damage) in FOUND_BY_SEARCH {
+        assert!(answers_of_two_commits(Some(damage)) == truth, "{name}");
+    }
+}
+
+#[test]
+fn many_searches_meet_damage_at_once_and_all_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes, _) = two_segments(folder.path());
+    let before = store.snapshot(notes).unwrap().search_text("word0 word1", usize::MAX, None).unwrap().hits;
+    drop(store);
+    for number in [0, 1] {
+        flip(&file(&folder.path().join("segments").join(format!("{}-{number}", notes.0)), "chunks"));
+    }
+    let store = Store::open(folder.path()).unwrap();
+    let snapshot = store.snapshot(notes).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let (snapshot, before) = (&snapshot, &before);
+            scope.spawn(move || {
+                let hits = snapshot.search_text("word0 word1", usize::MAX, None).unwrap().hits;
+                assert!(hits == *before);
+            });
+        }
+    });
+    drop(snapshot);
+    store.snapshot(notes).unwrap();
+    sound(&store);
+}
+
+#[test]
+fn damage_that_nothing_touches_is_not_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes, _) = two_segments(folder.path());
+    let before = answers(&store, notes);
+    drop(store);
+    flip(&file(&first_segment(folder.path(), notes), "roster"));
+    let store = Store::open(folder.path()).unwrap();
+    assert!(answers(&store, notes) == before);
+    assert!(folders(folder.path()).contains(&format!("{}-0", notes.0)));
+    assert!(store.check().unwrap().join("\n").contains("roster, block 0"));
+    // From then on it is known, and built again.
+    assert!(answers(&store, notes) == before);
+    sound(&store);
+}
+
+#[test]
+fn a_segment_of_another_version_is_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes, _) = two_segments(folder.path());
+    let before = answers(&store, notes);
+    drop(store);
+    {
+        let database = redb::Database::open(folder.path().join("data.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(SEGMENTS).unwrap();
+            let key = (notes.0, 0);
+            let record = rows::get::<SegmentRecord>(&table, SEGMENTS, key).unwrap().unwrap();
+            // What the first builds wrote, whose folders had no manifest.
+            rows::put(&mut table, SEGMENTS, key, &SegmentRecord { version: 1, ..record }).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    fs::remove_file(file(&first_segment(folder.path(), notes), "MANIFEST")).unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    sound(&store);
+    assert!(answers(&store, notes) == before);
+    assert!(answers(&store, notes) == before, "also when it has been built again");
+    assert!(!folders(folder.path()).contains(&format!("{}-0", notes.0)));
+    sound(&store);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which chunks speak these words, and how strongly?
 //!
 //! `analyzer` turns text into terms (`fold` and `terms` do it for one word), `run` holds the terms of the newest chunks
-//! in memory, `segment` holds sealed chunks on disk, and `bm25` scores a query over both.
+//! in memory, `segment` holds sealed chunks on disk (`directory` reads their files), and `bm25` scores a query over both.
 //!
 //! Invariants: every part sees a chunk through [`index_text`] and the collection's [`Analyzer`]; a chunk stands in one
 //! source only; a score does not depend on which. Nothing here knows documents, collections or redb.
@@ -10,6 +10,7 @@ use crate::Result;
 
 mod analyzer;
 mod bm25;
+mod directory;
 mod fold;
 mod run;
 mod segment;
@@ -18,7 +19,7 @@ mod terms;
 pub use analyzer::{Analyzer, AnalyzerSettings, Language};
 pub(crate) use bm25::{CorpusStatistics, QueryTerms, Scored, search, word_frequency};
 pub(crate) use run::TextRun;
-pub(crate) use segment::{SegmentDigest, TextSegment};
+pub(crate) use segment::TextSegment;
 
 /// The version of the analysis. It changes whenever some text yields other terms than before; indexes and term counts
 /// made under another version must be made again from the documents.

@@ -1,0 +1,29 @@
+//! What lies in the folder of a sealed segment, and can it be believed?
+//!
+//! `manifest` names the files of a folder with a checksum for each block of each; its own digest stands in redb. `file`
+//! reads such a file and compares a block's checksum when the block is first touched. `roster` is the file that tells
+//! whose chunk is whose. What the other files mean is the business of those who write them: `text` knows tantivy's.
+//!
+//! Invariants: a folder never changes once it is finished; opening one costs its manifest and not its size; no byte of
+//! it is handed out before its block's checksum fits. Everything in a folder is derived, so whoever meets damage goes to
+//! redb instead. Nothing here knows collections, redb or tantivy.
+
+mod file;
+mod manifest;
+mod roster;
+
+pub(crate) use file::{CheckedFile, write_file};
+pub(crate) use manifest::{SegmentDigest, SegmentFolder};
+pub(crate) use roster::{RosterFile, write_roster};
+
+/// The version of the folders: of the manifest, and of which files there are and what they mean. Those of another version
+/// are built again.
+pub(crate) const FOLDER_VERSION: u32 = 1;
+
+/// The names of the files that are ours.
+pub(crate) const CHUNKS_FILE: &str = "chunks";
+/// See [`CHUNKS_FILE`].
+pub(crate) const ROSTER_FILE: &str = "roster";
+
+#[cfg(test)]
+mod tests;
