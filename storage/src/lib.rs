@@ -1,6 +1,7 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod best;
+mod bytes;
 mod check;
 mod codec;
 mod distance;

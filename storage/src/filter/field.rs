@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::{Error, Result};
 
 /// The most names that a path joins by dots.
-const PARTS_MAX: usize = 32;
+pub(super) const PARTS_MAX: usize = 32;
 /// Names that mean something else at the beginning of a path, unless a dot stands before them.
 const RESERVED: [&str; 3] = ["and", "or", "not"];
 
@@ -83,18 +83,28 @@ impl Path {
     }
 
     fn any_from(&self, part: usize, object: &Map<String, Value>, test: &dyn Fn(&Value) -> bool) -> bool {
-        let rest = &self.text[self.starts[part]..];
-        if object.get(rest).is_some_and(test) {
+        if object.get(self.rest(part)).is_some_and(test) {
             return true;
         }
-        let Some(next) = self.starts.get(part + 1) else { return false };
-        match object.get(&self.text[self.starts[part]..next - 1]) {
+        let Some(name) = self.name(part) else { return false };
+        match object.get(name) {
             Some(Value::Object(inner)) => self.any_from(part + 1, inner, test),
             Some(Value::Array(elements)) => {
                 elements.iter().filter_map(Value::as_object).any(|inner| self.any_from(part + 1, inner, test))
             }
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => false,
         }
+    }
+
+    /// The path from this part on: what a key is called that ends it.
+    pub(super) fn rest(&self, part: usize) -> &str {
+        &self.text[self.starts[part]..]
+    }
+
+    /// The name of this part, where another follows.
+    pub(super) fn name(&self, part: usize) -> Option<&str> {
+        let next = self.starts.get(part + 1)?;
+        Some(&self.text[self.starts[part]..next - 1])
     }
 }
 
