@@ -186,7 +186,7 @@ fn rank(
     legs: &Legs,
 ) -> Result<Vec<Candidate>> {
     let mut candidates = join_legs(snapshot, vector, legs)?;
-    score(parts, query, mode, legs, &mut candidates);
+    score(parts, snapshot, query, mode, legs, &mut candidates)?;
     if let Some(floor) = query.min_score {
         candidates.retain(|candidate| candidate.score >= floor);
     }
@@ -229,10 +229,17 @@ fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result
 }
 
 /// Sets each candidate's final score: its fused score in hybrid mode, else that of its leg.
-fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut [Candidate]) {
+fn score(
+    parts: &Parts,
+    snapshot: &Snapshot,
+    query: &Query,
+    mode: Mode,
+    legs: &Legs,
+    candidates: &mut [Candidate],
+) -> Result<()> {
     let maximum = legs.text.as_ref().map_or(0.0, |text| text.maximum);
     let fusion = query.fusion.unwrap_or_default();
-    let weight = parts.hybrid_weight();
+    let weight = if mode == Mode::Hybrid { dense_weight(parts, snapshot, query)? } else { 0.0 };
     for candidate in candidates {
         let Scores { dense, text, .. } = candidate.scores;
         candidate.score = match mode {
@@ -253,6 +260,20 @@ fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut
             }
         };
     }
+    Ok(())
+}
+
+/// The weight of the dense leg: the model's, less what the model cannot read of this query; never so little that the
+/// leg would not order what the text leg leaves equal.
+fn dense_weight(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<f32> {
+    let confidence = match (&query.text, &query.vector) {
+        (Some(text), None) => match parts.embedder()? {
+            Some(embedder) => embedder.query_confidence(text, &SnapshotStatistics(snapshot)).clamp(0.01, 1.0),
+            None => 1.0,
+        },
+        (Some(_) | None, _) => 1.0,
+    };
+    Ok(parts.hybrid_weight() * confidence)
 }
 
 /// Reads the passages in order of score until there are enough, grouped where asked; within equal scores the order

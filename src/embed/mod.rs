@@ -42,6 +42,13 @@ pub trait Embedder: Send + Sync {
         self.embed_documents(texts)
     }
 
+    /// How much of a query, 0 to 1, the model can read. Hybrid search gives the vector's leg that much less weight.
+    /// The default is 1; a model that knows one language only may tell a query in another by its words.
+    fn query_confidence(&self, text: &str, statistics: &dyn WordStatistics) -> f32 {
+        let _ = (text, statistics);
+        1.0
+    }
+
     /// The byte range of every token that the model would read in `text`, without special tokens and without
     /// truncation; ascending. Chunks are measured with it. The default counts words and single punctuation marks.
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

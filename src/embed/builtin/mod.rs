@@ -43,6 +43,11 @@ const TEXTS_PER_TASK: usize = 16;
 /// The weight of a static model's cosine in hybrid search: with the built-in model measured best on nine English sets.
 const HYBRID_WEIGHT: f32 = 0.3;
 
+/// A query with more than this share of its weight on foreign words is taken to be in another language: these words are
+/// then left out, and the rest counts by its share. Measured on questions in eleven languages about English texts
+/// (XQuAD): nDCG@10 of hybrid search 0.217 without, 0.274 with it, BM25 alone 0.273; English sets lose 0.002 or nothing.
+const FOREIGN_SHARE_MAX: f32 = 0.5;
+
 /// A static model at work.
 pub struct StaticEmbedder {
     spec: ModelSpec,
@@ -141,22 +146,56 @@ impl StaticEmbedder {
         vector.iter_mut().for_each(|value| *value /= divisor);
     }
 
-    /// The weight of every known token of a query: the square root of its word's idf.
-    fn query_weights(&self, text: &str, statistics: &dyn WordStatistics) -> Vec<f32> {
+    /// The tokens of a query as the collection sees them.
+    fn query_tokens(&self, text: &str, statistics: &dyn WordStatistics) -> QueryTokens {
         let chunks = statistics.chunks();
-        let mut weights = Vec::new();
-        let mut last: Option<(Range<usize>, f32)> = None;
+        let mut tokens = QueryTokens::default();
+        let mut last: Option<(Range<usize>, QueryToken)> = None;
         self.tokenizer.for_each(text, &mut |token| {
-            let weight = match &last {
-                Some((word, weight)) if *word == token.word => *weight,
-                _ => idf(chunks, statistics.chunks_with(&text[token.word.clone()])).sqrt(),
+            let read = match &last {
+                Some((word, read)) if *word == token.word => *read,
+                _ => {
+                    let with = statistics.chunks_with(&text[token.word.clone()]);
+                    let foreign = with == Some(0) && token.range != token.word;
+                    QueryToken { weight: idf(chunks, with).sqrt(), foreign }
+                }
             };
-            last = Some((token.word, weight));
+            last = Some((token.word, read));
             if token.id != self.tokenizer.unknown() {
-                weights.push(weight);
+                tokens.0.push(read);
             }
         });
-        weights
+        tokens
+    }
+}
+
+/// The known tokens of a query.
+#[derive(Default)]
+struct QueryTokens(Vec<QueryToken>);
+
+#[derive(Clone, Copy)]
+struct QueryToken {
+    /// The square root of its word's idf.
+    weight: f32,
+    /// Whether it is a piece of a word that neither the vocabulary nor the collection has.
+    foreign: bool,
+}
+
+impl QueryTokens {
+    /// The share of the weight that lies on foreign words.
+    fn foreign_share(&self) -> f32 {
+        let sum = |foreign: bool| -> f32 {
+            self.0.iter().filter(|token| token.foreign || !foreign).map(|token| token.weight).sum()
+        };
+        let all = sum(false);
+        if all > 0.0 { sum(true) / all } else { 0.0 }
+    }
+
+    /// The weight of every token.
+    fn weights(&self) -> Vec<f32> {
+        let share = self.foreign_share();
+        let muted = share > FOREIGN_SHARE_MAX && share < 1.0;
+        self.0.iter().map(|token| if muted && token.foreign { 0.0 } else { token.weight }).collect()
     }
 }
 
@@ -182,10 +221,18 @@ impl Embedder for StaticEmbedder {
         let dims = self.spec.dims;
         let mut embeddings = Embeddings { dims, values: vec![0.0; texts.len() * dims], truncated: 0 };
         for (text, vector) in texts.iter().zip(embeddings.values.chunks_exact_mut(dims)) {
-            let weights = self.query_weights(text, statistics);
+            let weights = self.query_tokens(text, statistics).weights();
             embeddings.truncated += usize::from(self.embed_one(text, &weights, vector));
         }
         Ok(embeddings)
+    }
+
+    fn query_confidence(&self, text: &str, statistics: &dyn WordStatistics) -> f32 {
+        if statistics.chunks() == 0 {
+            return 1.0;
+        }
+        let share = self.query_tokens(text, statistics).foreign_share();
+        if share > FOREIGN_SHARE_MAX { 1.0 - share } else { 1.0 }
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
@@ -275,6 +322,19 @@ mod tests {
         }
     }
 
+    /// A collection that holds short words only.
+    struct Known;
+
+    impl WordStatistics for Known {
+        fn chunks(&self) -> u64 {
+            1000
+        }
+
+        fn chunks_with(&self, word: &str) -> Option<u64> {
+            Some(if word.len() < 10 { 5 } else { 0 })
+        }
+    }
+
     fn cosine(a: &[f32], b: &[f32]) -> f32 {
         linear::dot(a, b) / (norm(a) * norm(b))
     }
@@ -330,6 +390,21 @@ mod tests {
         assert_eq!(plain, model.embed_documents(&["the data, zeppelin"]).unwrap().values);
         assert!(cosine(&weighed, words[1]) > cosine(&plain, words[1]) && cosine(&weighed, words[1]) > 0.95);
         assert!(cosine(&weighed, words[0]) < cosine(&plain, words[0]));
+    }
+
+    #[test]
+    fn foreign_words_are_left_out_where_most_of_a_query_is_foreign() {
+        let model = StaticEmbedder::builtin();
+        let confidence = |text: &str| model.query_confidence(text, &Known);
+        let vector = |text: &str| model.embed_queries(&[text], &Known).unwrap().values;
+        assert_eq!(confidence("the water of London"), 1.0);
+        assert_eq!(confidence("the water of Wassergeschwindigkeit and of all the rivers"), 1.0);
+        let german = "Wassergeschwindigkeit Überschwemmungsgebiet London";
+        assert!(confidence(german) > 0.0 && confidence(german) < 0.5, "{}", confidence(german));
+        assert_eq!(vector(german), vector("London"));
+        assert_eq!(model.query_confidence(german, &NoStatistics), 1.0);
+        // Where nothing else is there, it is all there is.
+        assert_ne!(vector("Überschwemmungsgebiet"), vector("Wassergeschwindigkeit"));
     }
 
     #[test]
