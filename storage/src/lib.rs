@@ -1,5 +1,6 @@
 #![doc = include_str!("../FORMAT.md")]
 
+pub mod ann;
 mod best;
 mod check;
 mod codec;
@@ -9,6 +10,7 @@ mod engine;
 mod error;
 mod files;
 pub mod filter;
+mod graph;
 mod guard;
 mod highlight;
 mod ids;
