@@ -177,7 +177,7 @@ fn choose(
                 return Vec::new();
             }
             finder.find(through, level, node as u32, recipe.ef);
-            finder.chosen(recipe.degree)
+            finder.chosen(level)
         },
     );
     chosen.collect()

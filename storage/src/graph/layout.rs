@@ -177,7 +177,7 @@ impl Header {
         let header = Self { metric, dims, count, degree, upper_degree, entry, unit, level_counts };
         let header = header.validated(levels)?;
         let sections = header.sections().ok_or_else(|| corrupt("its sections are longer than addresses"))?;
-        let same = header.encode(sections) == bytes[..HEADER_BYTES];
+        let same = bytes == header.encode(sections);
         if !same || sections.end != length {
             return Err(corrupt(format!("its header describes {} bytes; it has {length}", sections.end)));
         }

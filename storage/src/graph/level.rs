@@ -145,10 +145,23 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Chooses up to `degree` neighbours from the pool.
-    pub(super) fn chosen(&mut self, degree: usize) -> Vec<u32> {
-        let candidates: Vec<(f32, u32)> = self.pool.seen().iter().map(|seen| (-seen.score, seen.node)).collect();
-        self.diverse(&candidates, degree)
+    /// Chooses neighbours from what [`Finder::find`] found.
+    pub(super) fn chosen(&mut self, level: &Level) -> Vec<u32> {
+        let mut candidates: Vec<(f32, u32)> = self.pool.seen().iter().map(|seen| (-seen.score, seen.node)).collect();
+        if candidates.last().is_some_and(|last| last.0 <= 0.0) {
+            self.look_past(level, &mut candidates);
+        }
+        self.diverse(&candidates, level.degree)
+    }
+
+    /// So many equal vectors that nothing else was seen: what is beside them comes on top, for a way out.
+    fn look_past(&mut self, level: &Level, candidates: &mut Vec<(f32, u32)>) {
+        for index in 0..candidates.len() {
+            let beside = level.neighbours(candidates[index].1).filter(|&node| self.visited.insert(node));
+            let space = self.space;
+            candidates.extend(beside.map(|node| (space.distance(&self.probe, node), node)));
+        }
+        candidates.sort_unstable_by(nearer);
     }
 
     /// The neighbours of a node after more nodes came near it.
@@ -167,7 +180,7 @@ impl<'a> Finder<'a> {
         self.probe.load(self.space.dims, self.space.record(node));
         let with_distance = |node| (self.space.distance(&self.probe, node), node);
         let mut candidates: Vec<(f32, u32)> = all.into_iter().map(with_distance).collect();
-        candidates.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        candidates.sort_unstable_by(nearer);
         self.diverse(&candidates, level.degree)
     }
 
@@ -193,6 +206,10 @@ impl<'a> Finder<'a> {
         }
         chosen
     }
+}
+
+fn nearer(one: &(f32, u32), other: &(f32, u32)) -> std::cmp::Ordering {
+    one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
 }
 
 /// How much nearer a taken one must be (the square of Vamana's alpha; Subramanya et al., 2019).
