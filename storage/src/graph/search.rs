@@ -12,13 +12,19 @@ use roaring::RoaringBitmap;
 use super::Graph;
 use super::layout::Bytes;
 use super::quantize::Probe;
-use super::walk::Trail;
+use super::walk::{Batch, Trail};
 use crate::Result;
 
-/// A walk costs about as much as comparing this many codes for each node that it keeps.
-const EXACT_PER_EF: usize = 40;
+/// A plain walk costs about as much as comparing this many codes for each node that it keeps (100,000 MiniLM vectors: 1.4 us
+/// a node kept, 20 to 40 ns a code compared), and a selective one twice as much.
+const EXACT_PER_EF: usize = 48;
 /// From this share of matching nodes on the graph is walked as it is.
-const PLAIN_SHARE: f64 = 0.4;
+const PLAIN_SHARE: f64 = 0.15;
+/// A plain walk under a filter keeps more nodes: `ef / share^0.6`. With 0.8 recall rises from 0.984 without a filter to 0.991 at
+/// a half and 0.993 at a fifth, and costs more than it must.
+const PLAIN_POWER: f64 = 0.6;
+/// A selective walk keeps fewer, because it sees two steps far; with all of them recall is higher than without a filter.
+const SELECTIVE_EF: f64 = 0.7;
 /// Nodes near the query at which a selective walk begins.
 const SEEDS: usize = 8;
 /// Candidates of full precision for each answer, and at least.
@@ -91,15 +97,19 @@ impl<B: Bytes> Graph<B> {
         let ef = question.ef.max(wanted);
         let matching = self.matching(question);
         let share = matching as f64 / self.len() as f64;
-        let strategy = match matching {
-            few if few <= ef.saturating_mul(EXACT_PER_EF) => return self.exact(question, scratch),
-            _ if share >= PLAIN_SHARE => Strategy::Plain,
-            _ => Strategy::Selective,
+        let (strategy, ef, cost) = if share >= PLAIN_SHARE {
+            (Strategy::Plain, ef as f64 * share.powf(-PLAIN_POWER), 1)
+        } else {
+            (Strategy::Selective, ef as f64 * SELECTIVE_EF, 2)
         };
+        if matching <= question.ef.max(wanted).saturating_mul(EXACT_PER_EF * cost) {
+            return self.exact(question, scratch);
+        }
+        let ef = (ef as usize).max(wanted);
         self.frame.query(question.query, &mut scratch.probe);
         scratch.trail.compared = 0;
         match strategy {
-            Strategy::Plain => self.plain(question, (ef as f64 / share) as usize, scratch)?,
+            Strategy::Plain => self.plain(question, ef, scratch)?,
             Strategy::Selective | Strategy::Exact => self.selective(question, ef, scratch)?,
         }
         let found = self.ranked(question, strategy, scratch)?;
@@ -115,11 +125,15 @@ impl<B: Bytes> Graph<B> {
         let Scratch { probe, trail, .. } = scratch;
         trail.compared = 0;
         trail.pool.reset(rescored(question.k.min(self.len())));
+        let mut batch = Batch::new();
         self.each_matching(question.allowed, question.dead, |node| {
-            trail.pool.offer(self.rank(probe, self.record(node)?), node);
-            trail.compared += 1;
+            batch.push(node, self.record(node)?);
+            if batch.is_full() {
+                self.compare(probe, &mut batch, trail);
+            }
             Ok(())
         })?;
+        self.compare(probe, &mut batch, trail);
         scratch.nodes.clear();
         scratch.nodes.extend(trail.pool.seen().iter().map(|seen| seen.node));
         self.ranked(question, Strategy::Exact, scratch)

@@ -29,23 +29,23 @@ pub(super) struct Trail {
 }
 
 /// Records that are to be compared next.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     items: [(u32, &'a [u8]); DEGREE_MAX],
     len: usize,
 }
 
 impl<'a> Batch<'a> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { items: [(NO_NODE, &[]); DEGREE_MAX], len: 0 }
     }
 
     #[inline]
-    fn push(&mut self, node: u32, record: &'a [u8]) {
+    pub(super) fn push(&mut self, node: u32, record: &'a [u8]) {
         self.items[self.len] = (node, record);
         self.len += 1;
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.len == DEGREE_MAX
     }
 }
@@ -98,7 +98,6 @@ impl<B: Bytes> Graph<B> {
         trail.pool.offer(self.rank(probe, self.record(entry)?), entry);
         let mut batch = Batch::new();
         while let Some(node) = trail.pool.expand() {
-            batch.len = 0;
             for node in neighbours(self.links(node)?) {
                 if node as usize >= self.len() {
                     return Err(outside(node));
@@ -110,13 +109,14 @@ impl<B: Bytes> Graph<B> {
             if let Some(next) = trail.pool.upcoming() {
                 prefetch(self.links(next)?);
             }
-            self.compare(probe, &batch, trail);
+            self.compare(probe, &mut batch, trail);
         }
         Ok(())
     }
 
+    /// Offers what is in the batch to the pool and empties it.
     #[inline]
-    fn compare(&self, probe: &Probe, batch: &Batch<'_>, trail: &mut Trail) {
+    pub(super) fn compare(&self, probe: &Probe, batch: &mut Batch<'_>, trail: &mut Trail) {
         let items = &batch.items[..batch.len];
         for (_, record) in items.iter().take(AHEAD) {
             prefetch(record);
@@ -128,6 +128,7 @@ impl<B: Bytes> Graph<B> {
             trail.pool.offer(self.rank(probe, record), node);
         }
         trail.compared += items.len() as u64;
+        batch.len = 0;
     }
 
     /// As [`Graph::walk`] over the nodes that may answer alone, which `trail.passing` holds: where a neighbour may not, its
@@ -141,13 +142,11 @@ impl<B: Bytes> Graph<B> {
                 batch.push(seed, self.record(seed)?);
             }
             self.gather(seed, &mut batch, trail)?;
-            self.compare(probe, &batch, trail);
-            batch.len = 0;
+            self.compare(probe, &mut batch, trail);
         }
         while let Some(node) = trail.pool.expand() {
             self.gather(node, &mut batch, trail)?;
-            self.compare(probe, &batch, trail);
-            batch.len = 0;
+            self.compare(probe, &mut batch, trail);
         }
         Ok(())
     }
