@@ -1,5 +1,6 @@
 #![doc = include_str!("../FORMAT.md")]
 
+pub mod ann;
 mod best;
 mod bytes;
 mod check;
@@ -10,6 +11,7 @@ mod engine;
 mod error;
 mod files;
 pub mod filter;
+mod graph;
 mod guard;
 mod highlight;
 mod ids;

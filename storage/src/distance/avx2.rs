@@ -2,8 +2,12 @@
 
 use std::arch::x86_64::*;
 
+use super::codes::Code;
+
 const LANES: usize = 8;
 const SUMS: usize = 4;
+/// Codes that are widened into one register.
+const CODES: usize = 16;
 
 /// The caller proves that the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
@@ -49,6 +53,31 @@ pub(super) fn squared_l2(query: &[f32], rows: &[f32], out: &mut [f32]) {
         let rest: f32 = query_rest.iter().zip(row_rest).map(|(a, b)| (a - b) * (a - b)).sum();
         *out = total(sums) + rest;
     }
+}
+
+/// The dot product of a query of codes with a row of codes, exact: a pair of products is at most 2 * 255 * 128 and cannot
+/// overflow. The caller proves that the processor has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_codes(query: &[i8], row: &[u8]) -> i32 {
+    let (query, query_rest) = query.as_chunks::<CODES>();
+    let (row, row_rest) = row.as_chunks::<CODES>();
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (index, (a, b)) in query.iter().zip(row).enumerate() {
+        let (a, b) = (_mm256_cvtepi8_epi16(load_codes(a)), _mm256_cvtepu8_epi16(load_codes(b)));
+        sums[index % 2] = _mm256_add_epi32(sums[index % 2], _mm256_madd_epi16(a, b));
+    }
+    let sum = _mm256_add_epi32(sums[0], sums[1]);
+    let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+    _mm_cvtsi128_si32(one) + super::scalar::dot_codes(query_rest, row_rest)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_codes<T: Code>(codes: &[T; CODES]) -> __m128i {
+    // SAFETY: a code is one byte, so the reference covers the 16 bytes that are read; this load asks for no alignment.
+    unsafe { _mm_loadu_si128(codes.as_ptr().cast()) }
 }
 
 #[inline]

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::scalar;
 
 /// The environment variable that forces a kernel.
-const VARIABLE: &str = "QUIVERDB_SIMD";
+pub(super) const VARIABLE: &str = "QUIVERDB_SIMD";
 
 /// A way to compute that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,11 @@ pub(super) fn squared_l2(query: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
+/// The dot product of a query of codes with a row of codes, exact.
+pub(super) fn dot_codes(query: &[i8], row: &[u8]) -> i32 {
+    query.iter().zip(row).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
+
 #[inline(always)]
 fn fold(one: &[f32], other: &[f32], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let (ones, one_rest) = one.as_chunks::<LANES>();
