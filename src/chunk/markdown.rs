@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::measure::Measure;
 use super::split::{Syntax, split};
 use super::{Chunk, Limits};
-use crate::markdown::{Heading, headings};
+use crate::markdown::{Heading, has_prose, headings};
 
 /// A section below this many tokens is too small to stand for itself, or below a quarter of a chunk where that is less.
 const SMALL_TOKENS: usize = 64;
@@ -33,7 +33,7 @@ struct Group {
 pub(super) fn chunks(measure: &Measure<'_>, limits: Limits) -> Vec<Chunk> {
     let headings = headings(measure.text);
     let small = SMALL_TOKENS.min(limits.tokens_max / 4);
-    let groups = adopt(sections(measure, &headings), small);
+    let groups = adopt(measure, sections(measure, &headings), small);
     let groups = join(measure, groups, limits.tokens_max, |a, b| a.tokens < small && b.tokens < small);
     let groups = join(measure, groups, limits.tokens_max, |a, b| a.tokens < small || b.tokens < small);
     let mut chunks = Vec::new();
@@ -72,12 +72,14 @@ fn sections(measure: &Measure<'_>, headings: &[Heading]) -> Vec<Group> {
     sections
 }
 
-/// Joins small sections to the first subsection that follows them, whatever its size: a heading alone is no passage.
-fn adopt(sections: Vec<Group>, small: usize) -> Vec<Group> {
+/// Joins small sections to the first subsection that follows them, whatever its size: a heading alone is no passage, nor
+/// are comments and anchors before the first one.
+fn adopt(measure: &Measure<'_>, sections: Vec<Group>, small: usize) -> Vec<Group> {
+    let slight = |group: &Group| group.tokens < small || !has_prose(&measure.text[group.range.clone()]);
     let mut groups: Vec<Group> = Vec::with_capacity(sections.len());
     for section in sections.into_iter().rev() {
         match groups.last_mut() {
-            Some(next) if section.tokens < small && next.root.starts_with(&section.root) => {
+            Some(next) if slight(&section) && next.root.starts_with(&section.root) => {
                 next.range.start = section.range.start;
                 next.tokens += section.tokens;
                 // What stands above the first heading joins the tree where that heading stands.

@@ -63,7 +63,7 @@ fn give_prose(measure: &Measure<'_>, ranges: Vec<Range<usize>>, limits: Limits) 
     let mut rest = ranges.into_iter().peekable();
     while let Some(range) = rest.next() {
         if has_prose(&measure.text[range.clone()]) {
-            whole.push(range);
+            push_ascending(&mut whole, range);
             continue;
         }
         let both = match (rest.next_if(|_| true), whole.pop()) {

@@ -61,8 +61,14 @@ impl Best {
         }
     }
 
+    /// The best in no order, with all that tie with the last of them.
+    pub(crate) fn into_found(mut self) -> Vec<(u32, f32)> {
+        self.prune();
+        self.found
+    }
+
     /// The best, best first. `id_key` gives the bytes that order documents; chunk numbers order those of one document.
-    pub(crate) fn finish<'a>(mut self, id_key: impl Fn(u32) -> &'a [u8]) -> Vec<(ChunkNumber, f32)> {
+    pub(crate) fn finish(mut self, mut id_key: impl FnMut(u32) -> Vec<u8>) -> Vec<(ChunkNumber, f32)> {
         self.prune();
         let mut found = self.found;
         found.sort_unstable_by(|one, other| other.1.total_cmp(&one.1));
@@ -81,9 +87,9 @@ mod tests {
     use super::*;
     use crate::testing::Random;
 
-    fn key(chunk: u32) -> &'static [u8] {
+    fn key(chunk: u32) -> Vec<u8> {
         // Ids run against the chunk numbers.
-        &[9, 8, 7, 6, 5, 4, 3, 2, 1, 0][(chunk % 10) as usize..][..1]
+        vec![9 - (chunk % 10) as u8]
     }
 
     #[test]
@@ -96,7 +102,7 @@ mod tests {
             let wanted = random.below(50) as usize;
             let mut expected = items.clone();
             expected.sort_by(|one, other| {
-                other.1.total_cmp(&one.1).then(key(one.0).cmp(key(other.0))).then(one.0.cmp(&other.0))
+                other.1.total_cmp(&one.1).then(key(one.0).cmp(&key(other.0))).then(one.0.cmp(&other.0))
             });
             expected.truncate(wanted);
             for _ in 0..2 {

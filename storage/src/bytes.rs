@@ -3,6 +3,7 @@
 //! Invariant: a range that is not there is an error, never a panic.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::{Error, Result};
 
@@ -17,6 +18,15 @@ pub(crate) trait Bytes {
 
     /// How many there are.
     fn len(&self) -> usize;
+
+    /// Copies a range that is read once, which need not stay in memory.
+    ///
+    /// # Errors
+    /// Those of [`Bytes::get`].
+    fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
+        out.copy_from_slice(self.get(range)?);
+        Ok(())
+    }
 }
 
 impl Bytes for [u8] {
@@ -42,11 +52,31 @@ impl Bytes for Vec<u8> {
 }
 
 impl<B: Bytes + ?Sized> Bytes for &B {
+    #[inline]
     fn get(&self, range: Range<usize>) -> Result<&[u8]> {
         (**self).get(range)
     }
 
     fn len(&self) -> usize {
         (**self).len()
+    }
+
+    fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
+        (**self).read_at(range, out)
+    }
+}
+
+impl<B: Bytes + ?Sized> Bytes for Arc<B> {
+    #[inline]
+    fn get(&self, range: Range<usize>) -> Result<&[u8]> {
+        (**self).get(range)
+    }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
+        (**self).read_at(range, out)
     }
 }

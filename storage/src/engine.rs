@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     poison: Mutex<Option<String>>,
     /// Held while a segment is built.
     pub(crate) sealing: Mutex<()>,
+    /// Whether the database is being closed, so that no segment need be finished.
+    pub(crate) closing: AtomicBool,
     /// Whether a segment could not be built again, so that it is not tried at every read.
     pub(crate) repair_failed: AtomicBool,
     // Last, so that the folder is free only when the file is closed.
@@ -121,6 +123,7 @@ impl Engine {
             slots: Mutex::default(),
             poison: Mutex::default(),
             sealing: Mutex::default(),
+            closing: AtomicBool::new(false),
             repair_failed: AtomicBool::new(false),
             _lock: lock,
         }

@@ -23,6 +23,7 @@ mod roster;
 mod rows;
 mod runs;
 mod seal;
+mod sealed;
 mod segment;
 mod snapshot;
 mod store;
@@ -41,6 +42,7 @@ mod write;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;
+pub use graph::Strategy;
 pub use highlight::highlights;
 pub use ids::{
     COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
@@ -51,7 +53,7 @@ pub use snapshot::{Snapshot, TextHits};
 pub use store::Store;
 pub use text::{Analyzer, AnalyzerSettings, Language, index_text};
 pub use types::{
-    CollectionInfo, CollectionSettings, DIMS_MAX, HydratedChunk, NewChunk, NewDocument, Operation, SPACES_MAX,
-    SpaceSettings, StoredChunk, StoredDocument, Written,
+    CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
+    Operation, SPACES_MAX, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Written,
 };
 pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX};

@@ -13,24 +13,24 @@ use redb::{ReadTransaction, TableHandle};
 use roaring::RoaringBitmap;
 
 use crate::codec::{
-    self, CollectionRecord, DocumentRecord, Place, SegmentRecord, SpaceRecord, Tombstones, VectorBlock, decode_rows,
-    open_block,
+    self, ChunkRecord, CollectionRecord, DocumentRecord, Place, SegmentRecord, SpaceRecord, Tombstones, VectorBlock,
+    decode_rows, open_block,
 };
 use crate::error::engine;
 use crate::files::segment_folder;
 use crate::keys::encode_id;
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
-use crate::segment::{SegmentDigest, SegmentFolder};
-use crate::tables::{COLLECTIONS, DOCUMENTS, SEGMENTS, SPACES, TOMBSTONES, VECTORS, pairs_of};
-use crate::text::{Analyzer, TextRun, TextSegment};
+use crate::sealed::{Folder, SEGMENT_VERSION, Sealed, Span};
+use crate::tables::{CHUNKS, COLLECTIONS, DOCUMENTS, SEGMENTS, SPACES, TOMBSTONES, VECTORS, pairs_of};
+use crate::text::{Analyzer, TextRun};
 use crate::vectors::{Column, VectorRun};
-use crate::view::{SEGMENT_VERSION, Sealed, View, statistics};
+use crate::view::{View, statistics};
 use crate::{CollectionSettings, Result, passages, rows};
 
 /// Reads a collection as of this transaction.
 ///
-/// Cost: its vectors once, the text of its tail once, of its segments the manifests.
+/// Cost: the vectors and the text of its tail, of its segments the manifests.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`] naming the table and key that are damaged.
@@ -43,24 +43,48 @@ pub(crate) fn load(
     let settings = Arc::new(settings_of(collection, record)?);
     let analyzer = Analyzer::new(&settings.analyzer);
     let dead = tombstones(transaction, collection)?;
-    let segments = segments(transaction, folder, collection)?;
-    let text = text(transaction, &analyzer, collection, record, &segments)?;
-    let roster = roster(transaction, collection, record)?;
-    let spaces = record.spaces.iter().map(|&space| column(transaction, space, record, &dead));
-    let columns = spaces.collect::<Result<Vec<_>>>()?;
-    Ok(View {
+    let segments = segments(transaction, folder, collection, record.spaces.len())?;
+    let mut view = View {
         sequence: record.sequence,
         settings,
         analyzer,
         next_chunk: record.next_chunk,
         statistics: statistics(record),
         dead: Arc::new(dead),
-        roster,
-        columns,
+        roster: Runs::default(),
+        columns: Vec::new(),
         segments: segments.into_iter().map(Arc::new).collect(),
-        text,
+        text: Runs::default(),
         frequencies: Mutex::default(),
-    })
+    };
+    let reader = Reader { transaction, collection, record };
+    view.columns = reader.columns()?;
+    for (first, end) in uncovered(&view.segments, record.next_chunk) {
+        view.roster.push(reader.roster(&view, first, end)?, &RoaringBitmap::new());
+        for (index, space) in record.spaces.iter().enumerate() {
+            let run = reader.vectors(&view, *space, first, end)?;
+            view.columns[index].runs.push(run, &RoaringBitmap::new());
+        }
+        for run in passages::index_range(transaction, &view.analyzer, collection, first, end)? {
+            view.text.push(run, &RoaringBitmap::new());
+        }
+    }
+    Ok(view)
+}
+
+/// The ranges of chunks that no open segment covers.
+fn uncovered(segments: &[Arc<Sealed>], next_chunk: u32) -> Vec<(u32, u32)> {
+    let mut next = 0;
+    let mut ranges = Vec::new();
+    let open = segments.iter().filter(|segment| segment.is_open());
+    for (first, end) in open.map(|segment| (segment.record.first, segment.record.end)).chain([(next_chunk, next_chunk)])
+    {
+        if next < first {
+            ranges.push((next, first));
+        }
+        next = end;
+    }
+    ranges
 }
 
 /// The settings of a collection, out of their JSON.
@@ -76,7 +100,12 @@ pub(crate) fn tombstones(transaction: &ReadTransaction, collection: u32) -> Resu
     Ok(found.unwrap_or_default().0)
 }
 
-fn segments(transaction: &ReadTransaction, folder: Option<&Path>, collection: u32) -> Result<Vec<Sealed>> {
+fn segments(
+    transaction: &ReadTransaction,
+    folder: Option<&Path>,
+    collection: u32,
+    spaces: usize,
+) -> Result<Vec<Sealed>> {
     let table = rows::open(transaction, SEGMENTS)?;
     let mut segments = Vec::new();
     for row in table.range(pairs_of(collection)).map_err(engine)? {
@@ -86,84 +115,36 @@ fn segments(transaction: &ReadTransaction, folder: Option<&Path>, collection: u3
         let record = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value());
         let Ok::<SegmentRecord, _>(record) = record else { continue };
         let current = folder.filter(|_| record.version == SEGMENT_VERSION);
-        // Whatever is wrong with it, the text is in redb.
-        let text = current.and_then(|folder| open_text(&segment_folder(folder, collection, number), &record).ok());
-        segments.push(Sealed::new(number, record, text));
+        // Whatever is wrong with it, all that it holds is in redb.
+        let open = |folder| Folder::open(&segment_folder(folder, collection, number), &record, spaces).ok();
+        segments.push(Sealed::new(number, record, current.and_then(open)));
     }
     segments.sort_by_key(|segment| segment.record.first);
     Ok(segments)
 }
 
-/// Opens the text of a sealed segment.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`] where the folder is not what was built, as far as its manifest tells.
-pub(crate) fn open_text(folder: &Path, record: &SegmentRecord) -> Result<TextSegment> {
-    let folder = SegmentFolder::open(folder, SegmentDigest(record.digest))?;
-    TextSegment::open(&folder, record.first..record.end)
-}
-
-/// Indexes in memory what the segments hold in which damage was met since the view was made. The transaction is of the
-/// view's commit.
+/// Loads what the segments hold in which damage was met since the view was made. The transaction is of the view's commit.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`] where redb is damaged, too.
-pub(crate) fn stand_in(transaction: &ReadTransaction, collection: u32, view: &View) -> Result<()> {
-    for segment in view.segments.iter().filter(|segment| segment.lacks_stand_in(view.sequence)) {
-        let SegmentRecord { first, end, .. } = segment.record;
-        let runs = passages::index_range(transaction, &view.analyzer, collection, first, end)?;
-        segment.put_stand_in(view.sequence, TextRun::merge(&runs.iter().collect::<Vec<_>>()));
-    }
-    Ok(())
-}
-
-/// Runs over all chunks that no intact segment covers.
-fn text(
+pub(crate) fn stand_in(
     transaction: &ReadTransaction,
-    analyzer: &Analyzer,
     collection: u32,
     record: &CollectionRecord,
-    segments: &[Sealed],
-) -> Result<Runs<TextRun>> {
-    let mut runs = Runs::default();
-    let mut next = 0;
-    let intact = segments.iter().filter(|segment| segment.text.is_some());
-    let ranges = intact.map(|segment| (segment.record.first, segment.record.end));
-    for (first, end) in ranges.chain([(record.next_chunk, record.next_chunk)]) {
-        if next < first {
-            for run in passages::index_range(transaction, analyzer, collection, next, first)? {
-                runs.push(run, &RoaringBitmap::new());
-            }
+    view: &View,
+) -> Result<()> {
+    let reader = Reader { transaction, collection, record };
+    for segment in view.segments.iter().filter(|segment| segment.lacks_stand_in(view.sequence)) {
+        let SegmentRecord { first, end, .. } = segment.record;
+        let mut columns = reader.columns()?;
+        for (column, &space) in columns.iter_mut().zip(&record.spaces) {
+            column.runs.push(reader.vectors(view, space, first, end)?, &RoaringBitmap::new());
         }
-        next = end;
+        let text = passages::index_range(transaction, &view.analyzer, collection, first, end)?;
+        let text = TextRun::merge(&text.iter().collect::<Vec<_>>());
+        segment.put_stand_in(view.sequence, Span { roster: reader.roster(view, first, end)?, columns, text });
     }
-    Ok(runs)
-}
-
-fn roster(transaction: &ReadTransaction, collection: u32, record: &CollectionRecord) -> Result<Runs<RosterRun>> {
-    let table = rows::open(transaction, DOCUMENTS)?;
-    let mut found = Vec::new();
-    for row in table.range(pairs_of(collection)).map_err(engine)? {
-        let (key, value) = row.map_err(engine)?;
-        let document: DocumentRecord = codec::decode(Place::new(DOCUMENTS.name(), key.value()), value.value())?;
-        found.push((document.first_chunk, document.chunk_count, key.value().1, encode_id(&document.id)));
-    }
-    let (documents, chunks) = (found.len() as u64, found.iter().map(|entry| u64::from(entry.1)).sum::<u64>());
-    if (documents, chunks) != (record.documents, record.chunks) {
-        let what = format!(
-            "{documents} documents with {chunks} chunks are there, {} with {} should be",
-            record.documents, record.chunks
-        );
-        return Err(Place::new(COLLECTIONS.name(), collection).corrupt(what));
-    }
-    found.sort_unstable_by_key(|entry| entry.0);
-    let mut run = RosterRun::default();
-    for (first, count, document, id_key) in &found {
-        run.push(Entry { first: *first, count: *count, document: *document, id_key });
-    }
-    let mut runs = Runs::default();
-    runs.push(run, &RoaringBitmap::new());
-    Ok(runs)
+    Ok(())
 }
 
 /// The record of a space.
@@ -172,31 +153,77 @@ pub(crate) fn space_record(transaction: &ReadTransaction, space: u32) -> Result<
     rows::get_numbered(&table, SPACES, space)?.ok_or_else(|| rows::missing(Place::new(SPACES.name(), space)))
 }
 
-fn column(
-    transaction: &ReadTransaction,
-    space: u32,
-    record: &CollectionRecord,
-    dead: &RoaringBitmap,
-) -> Result<Column> {
-    let SpaceRecord { name, dims, metric, per_block, .. } = space_record(transaction, space)?;
-    let dims = dims as usize;
-    let mut run = VectorRun::new(dims);
-    run.reserve(record.chunks as usize);
-    let table = rows::open(transaction, VECTORS)?;
-    for row in table.range(pairs_of(space)).map_err(engine)? {
-        let (key, value) = row.map_err(engine)?;
-        let (_, block) = key.value();
-        let opened: VectorBlock<'_> = open_block(Place::new(VECTORS.name(), key.value()), dims, value.value())?;
-        let vectors = opened.rows().chunks_exact(dims * size_of::<f32>());
-        for (chunk, vector) in (block * per_block..).zip(vectors).filter(|(chunk, _)| !dead.contains(*chunk)) {
-            run.push(metric, chunk, decode_rows(vector));
+/// A collection in redb, as of a transaction of the same commit as the views that are handed in.
+pub(crate) struct Reader<'a> {
+    pub(crate) transaction: &'a ReadTransaction,
+    pub(crate) collection: u32,
+    pub(crate) record: &'a CollectionRecord,
+}
+
+impl Reader<'_> {
+    /// The spaces, without a vector yet.
+    fn columns(&self) -> Result<Vec<Column>> {
+        let column = |&space: &u32| {
+            let SpaceRecord { name, dims, metric, .. } = space_record(self.transaction, space)?;
+            Ok(Column { name, metric, dims: dims as usize, runs: Runs::default() })
+        };
+        self.record.spaces.iter().map(column).collect()
+    }
+
+    /// The documents whose chunks lie in `first..end`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a record is damaged, or there are not as many chunks as live there.
+    pub(crate) fn roster(&self, view: &View, first: u32, end: u32) -> Result<RosterRun> {
+        let table = rows::open(self.transaction, CHUNKS)?;
+        let documents = rows::open(self.transaction, DOCUMENTS)?;
+        let (mut run, mut found) = (RosterRun::default(), 0);
+        for row in table.range((self.collection, first)..(self.collection, end)).map_err(engine)? {
+            let (key, value) = row.map_err(engine)?;
+            let chunk: ChunkRecord = codec::decode(Place::new(CHUNKS.name(), key.value()), value.value())?;
+            found += 1;
+            if chunk.ordinal > 0 {
+                continue;
+            }
+            let document = chunk.document;
+            let record: DocumentRecord = rows::need(&documents, DOCUMENTS, (self.collection, document))?;
+            let DocumentRecord { id, first_chunk: first, chunk_count: count, .. } = record;
+            run.push(Entry { first, count, document, id_key: &encode_id(&id) });
         }
+        let live = view.live_between(first, end);
+        if found != live || run.len() as u64 != live {
+            let what = format!("{found} chunks are there from {first} to before {end}, {live} should be");
+            return Err(Place::new(COLLECTIONS.name(), self.collection).corrupt(what));
+        }
+        Ok(run)
     }
-    if run.len() as u64 != record.chunks {
-        let what = format!("{} vectors are there for {} chunks", run.len(), record.chunks);
-        return Err(Place::new(SPACES.name(), space).corrupt(what));
+
+    /// The vectors of the live chunks in `first..end`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a block is damaged or a vector is missing.
+    pub(crate) fn vectors(&self, view: &View, space: u32, first: u32, end: u32) -> Result<VectorRun> {
+        let SpaceRecord { dims, metric, per_block, .. } = space_record(self.transaction, space)?;
+        let dims = dims as usize;
+        let live = view.live_between(first, end);
+        let mut run = VectorRun::new(dims);
+        run.reserve(live as usize);
+        let table = rows::open(self.transaction, VECTORS)?;
+        let blocks = (space, first / per_block)..=(space, end.saturating_sub(1) / per_block);
+        for row in table.range(blocks).map_err(engine)? {
+            let (key, value) = row.map_err(engine)?;
+            let (_, block) = key.value();
+            let opened: VectorBlock<'_> = open_block(Place::new(VECTORS.name(), key.value()), dims, value.value())?;
+            let vectors = opened.rows().chunks_exact(dims * size_of::<f32>());
+            let rows = (block * per_block..).zip(vectors).filter(|(chunk, _)| (first..end).contains(chunk));
+            for (chunk, vector) in rows.filter(|(chunk, _)| view.is_live(*chunk)) {
+                run.push(metric, chunk, decode_rows(vector));
+            }
+        }
+        if run.len() as u64 != live {
+            let what = format!("{} vectors are there for {live} chunks", run.chunks().len());
+            return Err(Place::new(SPACES.name(), space).corrupt(what));
+        }
+        Ok(run)
     }
-    let mut runs = Runs::default();
-    runs.push(run, &RoaringBitmap::new());
-    Ok(Column { name, metric, dims, runs })
 }

@@ -68,6 +68,15 @@ impl RosterRun {
     }
 }
 
+impl RosterRun {
+    /// The documents whose first chunk is to be kept.
+    pub(crate) fn retain(&self, keep: impl Fn(u32) -> bool) -> Self {
+        let mut kept = Self::default();
+        self.entries().filter(|entry| keep(entry.first)).for_each(|entry| kept.push(entry));
+        kept
+    }
+}
+
 impl Run for RosterRun {
     fn len(&self) -> usize {
         self.chunks

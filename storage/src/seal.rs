@@ -1,8 +1,8 @@
-//! How does the tail's text become a segment on disk?
+//! How does the tail become a segment on disk?
 //!
-//! When the tail is large enough, a segment over it (its text, and whose chunks they are) is built from a read transaction,
-//! in a folder of its own: under a temporary name, synced, renamed, the parent synced. Then one redb transaction names it, and in the same moment
-//! the runs in memory that it replaces go. Trailing segments that are not larger are built into the new one, so there are
+//! When the tail is large enough, a segment over it (its text, metadata and vectors, and whose chunks they are) is built
+//! from a read transaction, in a folder of its own: under a temporary name, synced, renamed, the parent synced. Then one
+//! redb transaction names it, and in the same moment the runs in memory that it replaces go. Trailing segments that are not larger are built into the new one, so there are
 //! at most some log2(n / 8192) of them; what tombstones cover is left out.
 //!
 //! Invariants: a folder that redb does not name means nothing and is removed at open; readers and the writer go on while
@@ -13,17 +13,21 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crate::codec::{CollectionRecord, SegmentRecord};
+use crate::codec::{CollectionRecord, DocumentRecord, Json, SegmentRecord};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
 use crate::files::{SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
-use crate::load::open_text;
+use crate::filter::index::Builder;
+use crate::graph::{self, Points, Recipe};
+use crate::load::Reader;
 use crate::passages::Passages;
-use crate::segment::{ROSTER_FILE, SegmentDigest, SegmentFolder, write_roster};
-use crate::tables::{COLLECTIONS, SEGMENTS, pairs_of};
+use crate::roster::{Entry, RosterRun};
+use crate::sealed::{Folder, SEGMENT_VERSION, Sealed};
+use crate::segment::{METADATA_FILE, ROSTER_FILE, SegmentDigest, SegmentFolder, space_file, write_file, write_roster};
+use crate::tables::{COLLECTIONS, DOCUMENTS, METADATA, SEGMENTS, pairs_of};
 use crate::text::TextSegment;
-use crate::view::{SEGMENT_VERSION, Sealed, View};
-use crate::{CollectionId, Result, rows};
+use crate::view::View;
+use crate::{CollectionId, Error, Result, rows};
 
 /// The live chunks that the tail must hold to be sealed.
 pub(crate) const SEAL_CHUNKS_MIN: u64 = 8192;
@@ -119,7 +123,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
     let number = pinned.record.next_segment;
     let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
     let target = segment_folder(folder, collection.0, number);
-    let (digest, chunks) = match build_folder(&target, collection, pinned, view, plan) {
+    let (digest, chunks) = match build_folder(engine, &target, collection, pinned, view, plan) {
         Ok(built) => built,
         Err(error) => {
             remove(&target);
@@ -128,8 +132,8 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
     };
     let Plan { first, end, .. } = *plan;
     let record = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
-    let published = open_text(&target, &record)
-        .and_then(|text| publish(engine, collection, Sealed::new(number, record, Some(text)), plan));
+    let published = Folder::open(&target, &record, pinned.record.spaces.len())
+        .and_then(|opened| publish(engine, collection, Sealed::new(number, record, Some(opened)), plan));
     if published.is_err() {
         // If the commit happened after all, the next open finds the folder missing and builds it again.
         remove(&target);
@@ -141,6 +145,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
 
 /// Builds the segment under a temporary name, and renames it once all of it is on disk.
 fn build_folder(
+    engine: &Engine,
     target: &Path,
     collection: CollectionId,
     pinned: &Pinned,
@@ -152,7 +157,7 @@ fn build_folder(
     make_parent(parent)?;
     remove(&fresh);
     remove(target);
-    let built = fill_folder(&fresh, collection, pinned, view, plan).and_then(|built| {
+    let built = fill_folder(engine, &fresh, collection, pinned, view, plan).and_then(|built| {
         fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
         sync_folder(parent)?;
         Ok(built)
@@ -165,20 +170,51 @@ fn build_folder(
 
 /// Writes all files of a segment and syncs them; returns how many chunks it holds.
 fn fill_folder(
+    engine: &Engine,
     fresh: &Path,
     collection: CollectionId,
     pinned: &Pinned,
     view: &View,
     plan: &Plan,
 ) -> Result<(SegmentDigest, u32)> {
+    let Plan { first, end, .. } = *plan;
     SegmentFolder::create(fresh)?;
-    let mut passages = Passages::read(&pinned.transaction, collection.0, plan.first, plan.end)?;
+    let mut passages = Passages::read(&pinned.transaction, collection.0, first, end)?;
     let mut chunks = 0;
     let counted = passages.by_ref().inspect(|_| chunks += 1);
     TextSegment::build(fresh, &view.analyzer, counted)?;
     passages.finish()?;
-    write_roster(&fresh.join(ROSTER_FILE), view.entries(plan.first, plan.end))?;
+    let reader = Reader { transaction: &pinned.transaction, collection: collection.0, record: &pinned.record };
+    let roster = reader.roster(view, first, end)?;
+    write_roster(&fresh.join(ROSTER_FILE), roster.entries())?;
+    write_metadata(&fresh.join(METADATA_FILE), &reader, &roster)?;
+    drop(roster);
+    for (index, (&space, column)) in pinned.record.spaces.iter().zip(&view.columns).enumerate() {
+        let run = reader.vectors(view, space, first, end)?;
+        let points = Points { metric: column.metric, dims: column.dims, chunks: run.chunks(), rows: run.rows() };
+        let graph = graph::build(points, Recipe::default(), &engine.closing).ok_or_else(cancelled)?;
+        write_file(&fresh.join(space_file(index)), |mut out| graph.write(&mut out))?;
+    }
     Ok((SegmentFolder::finish(fresh)?, chunks))
+}
+
+/// Nobody sees it: the database is being closed.
+fn cancelled() -> Error {
+    Error::Engine("sealing was cancelled, because the database is being closed".into())
+}
+
+/// Writes the index of the metadata of a segment's documents.
+fn write_metadata(path: &Path, reader: &Reader<'_>, roster: &RosterRun) -> Result<()> {
+    let documents = rows::open(reader.transaction, DOCUMENTS)?;
+    let metadata = rows::open(reader.transaction, METADATA)?;
+    let mut builder = Builder::new();
+    for Entry { first, count, document, .. } in roster.entries() {
+        let key = (reader.collection, document);
+        let record: DocumentRecord = rows::need(&documents, DOCUMENTS, key)?;
+        let Json(map) = rows::need(&metadata, METADATA, key)?;
+        builder.add(first..first + count, &record.id, record.title.as_deref(), &map);
+    }
+    write_file(path, |mut out| builder.finish(&mut out))
 }
 
 fn make_parent(parent: &Path) -> Result<()> {

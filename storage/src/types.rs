@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::ids::{CollectionId, DocumentId, SpaceId, validate_collection_name};
+use crate::graph::Strategy;
+use crate::ids::{ChunkNumber, CollectionId, DocumentId, SpaceId, validate_collection_name};
 use crate::text::AnalyzerSettings;
 use crate::{Error, Metric, Result};
 
@@ -162,6 +163,61 @@ pub struct StoredChunk {
     pub heading: String,
     /// One vector a space, as given.
     pub vectors: Vec<Vec<f32>>,
+}
+
+/// How hard a search for the nearest vectors tries. What is not sealed yet is always compared in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// As hard as usual: some 98 % of the true nearest are found (sentence embeddings, the 10 nearest).
+    #[default]
+    Usual,
+    /// Walks through graphs keep this many candidates, or as many as are asked for where that is more. Twice as many take
+    /// nearly twice as long; 16 find some 90 %, 256 more than 99 %.
+    Ef(usize),
+    /// Every vector is compared in full precision.
+    Exact,
+}
+
+/// The candidates that a walk keeps as long as nobody says otherwise.
+const EF_USUAL: usize = 64;
+/// The most candidates that a walk keeps.
+pub const EF_MAX: usize = 100_000;
+
+impl Effort {
+    /// An effort from 0 to 1: `16 * 2^(6 * effort)` candidates, so 16 to 1024, 64 at a third. Outside of that it is cut.
+    pub fn of(effort: f64) -> Self {
+        Self::Ef((16.0 * (6.0 * effort.clamp(0.0, 1.0)).exp2()).round() as usize)
+    }
+
+    pub(crate) fn ef(self, wanted: usize) -> usize {
+        match self {
+            // The last of many wanted would be missed more often than the last of ten.
+            Self::Usual | Self::Exact => EF_USUAL.max(wanted + wanted / 2),
+            Self::Ef(ef) => ef.clamp(1, EF_MAX),
+        }
+    }
+}
+
+/// How one segment was searched for the nearest vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSearch {
+    /// The segment.
+    pub segment: u32,
+    /// The way that was taken.
+    pub strategy: Strategy,
+    /// Distances computed on codes of one byte a number.
+    pub compared: u64,
+    /// Distances computed in full precision.
+    pub rescored: u64,
+}
+
+/// The answer to a search for the nearest vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nearest {
+    /// The chunks and their scores, best first.
+    pub hits: Vec<(ChunkNumber, f32)>,
+    /// How each segment was searched.
+    pub segments: Vec<SegmentSearch>,
 }
 
 /// A chunk with its text and what is known of its document.

@@ -4,7 +4,7 @@
 //! numbers beside them. Large scans use all cores.
 //!
 //! Invariants: every live chunk is looked at, or every allowed one; a filter never makes the answer shorter than what
-//! matches it. A later engine (mapped files, graphs) replaces [`Column::nearest`] and nothing else.
+//! matches it. Sealed segments have graphs of their own; this is for the tail, and the oracle.
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -43,6 +43,26 @@ impl VectorRun {
         debug_assert!(self.chunks.last().is_none_or(|&last| last < chunk), "chunks ascend");
         self.chunks.push(chunk);
         metric.prepare(vector, &mut self.rows);
+    }
+
+    /// The chunks to be kept.
+    pub(crate) fn retain(&self, keep: impl Fn(u32) -> bool) -> Self {
+        let mut kept = Self::new(self.dims);
+        for (place, &chunk) in self.chunks.iter().enumerate().filter(|(_, chunk)| keep(**chunk)) {
+            kept.chunks.push(chunk);
+            kept.rows.extend_from_slice(self.row(place));
+        }
+        kept
+    }
+
+    /// The numbers of the chunks.
+    pub(crate) fn chunks(&self) -> &[u32] {
+        &self.chunks
+    }
+
+    /// All rows, one after the other.
+    pub(crate) fn rows(&self) -> &[f32] {
+        &self.rows
     }
 
     fn row(&self, place: usize) -> &[f32] {
@@ -98,19 +118,17 @@ struct Slice<'a> {
 }
 
 impl Column {
-    /// The best `wanted` live chunks for a query, among those allowed, with all that tie with the last.
+    /// The best `wanted` live chunks for a prepared query, among those allowed, with all that tie with the last.
     ///
     /// Cost: one pass over all vectors at the speed of memory (10,000 of 256 dimensions: some 0.5 ms on two cores), or
     /// over the allowed ones where they are few.
     pub(crate) fn nearest(
         &self,
-        query: &[f32],
+        prepared: &[f32],
         wanted: usize,
         dead: &RoaringBitmap,
         allowed: Option<&RoaringBitmap>,
     ) -> Best {
-        let mut prepared = Vec::with_capacity(self.dims);
-        self.metric.prepare(query.iter().copied(), &mut prepared);
         let scan = Scan { column: self, query: prepared, wanted, dead, allowed, kernel: Kernel::best() };
         let rows: usize = self.runs.iter().map(Run::len).sum();
         match allowed {
@@ -119,23 +137,25 @@ impl Column {
         }
     }
 
-    /// The score of each chunk, `None` where it has no vector in memory.
-    pub(crate) fn similarities(&self, query: &[f32], chunks: impl Iterator<Item = u32>) -> Vec<Option<f32>> {
+    /// The score of a chunk for a query in the form that the metric compares; `None` where it has no vector in memory.
+    pub(crate) fn similarity(&self, prepared: &[f32], chunk: u32) -> Option<f32> {
+        let mut out = [0.0];
+        let row = self.runs.covering(chunk)?.of(chunk)?;
+        self.metric.scores(Kernel::best(), prepared, row, &mut out);
+        Some(out[0])
+    }
+
+    /// A query in the form that the metric compares.
+    pub(crate) fn prepare(&self, query: &[f32]) -> Vec<f32> {
         let mut prepared = Vec::with_capacity(self.dims);
         self.metric.prepare(query.iter().copied(), &mut prepared);
-        let score = |chunk| {
-            let mut out = [0.0];
-            let row = self.runs.covering(chunk)?.of(chunk)?;
-            self.metric.scores(Kernel::best(), &prepared, row, &mut out);
-            Some(out[0])
-        };
-        chunks.map(score).collect()
+        prepared
     }
 }
 
 struct Scan<'a> {
     column: &'a Column,
-    query: Vec<f32>,
+    query: &'a [f32],
     wanted: usize,
     dead: &'a RoaringBitmap,
     allowed: Option<&'a RoaringBitmap>,
@@ -152,7 +172,7 @@ impl Scan<'_> {
         });
         self.gather(slices.collect(), |best, slice, scores| {
             scores.resize(slice.chunks.len(), 0.0);
-            self.column.metric.scores(self.kernel, &self.query, slice.rows, scores);
+            self.column.metric.scores(self.kernel, self.query, slice.rows, scores);
             for (&chunk, &score) in slice.chunks.iter().zip(scores.iter()) {
                 // The bitmaps are asked last, because few rows come so far.
                 if score >= best.floor() && self.may_answer(chunk) {
@@ -181,7 +201,7 @@ impl Scan<'_> {
         }
         self.gather(slices, |best, slice, scores| {
             scores.resize(1, 0.0);
-            self.column.metric.scores(self.kernel, &self.query, slice.rows, scores);
+            self.column.metric.scores(self.kernel, self.query, slice.rows, scores);
             if scores[0] >= best.floor() && !self.dead.contains(slice.chunks[0]) {
                 best.offer(slice.chunks[0], scores[0]);
             }

@@ -6,28 +6,22 @@
 //!
 //! Invariants: a view and the redb transaction it is used with are of the same commit (`sequence`); each live chunk
 //! stands in one run or segment of each kind; whoever searches asks `is_live`, because runs and segments keep the dead for
-//! a while.
+//! a while. Where a segment turns out damaged, the answer is an error once, and after `load::stand_in` the right one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 
 use crate::best::Best;
 use crate::codec::{CollectionRecord, SegmentRecord};
+use crate::graph::{Found, Question};
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
-use crate::segment::FOLDER_VERSION;
-use crate::text::{
-    ANALYSIS_VERSION, Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextRun, TextSegment, search,
-    word_frequency,
-};
+use crate::sealed::{Sealed, Source};
+use crate::text::{Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextRun, search, word_frequency};
 use crate::vectors::{Column, VectorRun};
-use crate::{ChunkNumber, CollectionSettings, Error, Result};
-
-/// What a segment must have been built as to be read: the version of its folder and that of the text analysis.
-pub(crate) const SEGMENT_VERSION: u32 = FOLDER_VERSION << 16 | ANALYSIS_VERSION;
+use crate::{ChunkNumber, CollectionSettings, Effort, Filter, Result, SegmentSearch};
 
 /// Words whose frequency is remembered a view; then all are forgotten.
 const FREQUENCIES_MAX: usize = 1 << 16;
@@ -43,102 +37,12 @@ pub(crate) struct View {
     pub(crate) next_chunk: u32,
     pub(crate) statistics: CorpusStatistics,
     pub(crate) dead: Arc<RoaringBitmap>,
+    /// The documents whose chunks no intact segment covers; so are the vectors and the text.
     pub(crate) roster: Runs<RosterRun>,
     pub(crate) columns: Vec<Column>,
     pub(crate) segments: Vec<Arc<Sealed>>,
-    /// The text of all chunks that no intact segment covers.
     pub(crate) text: Runs<TextRun>,
     pub(crate) frequencies: Mutex<HashMap<String, Option<u64>>>,
-}
-
-/// A sealed segment. Where its folder was found missing or damaged when the view was loaded, `text` is `None`, and the
-/// view's own runs stand in for it. Damage that a search met later is noted here, and a run made from redb stands in.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    pub(crate) number: u32,
-    pub(crate) record: SegmentRecord,
-    pub(crate) text: Option<TextSegment>,
-    /// Whether damage was met since.
-    distrusted: AtomicBool,
-    stand_in: Mutex<Option<StandIn>>,
-}
-
-/// The text of the chunks of a segment that were live at a commit, and so of all that are at a later one.
-#[derive(Debug)]
-struct StandIn {
-    sequence: u64,
-    run: Arc<TextRun>,
-}
-
-/// What answers for some chunks of a view.
-enum Source<'a> {
-    Sealed(&'a Sealed, &'a TextSegment),
-    StandIn(Arc<TextRun>),
-    Run(&'a TextRun),
-}
-
-impl Sealed {
-    pub(crate) fn new(number: u32, record: SegmentRecord, text: Option<TextSegment>) -> Self {
-        Self { number, record, text, distrusted: AtomicBool::new(false), stand_in: Mutex::new(None) }
-    }
-
-    /// Notes that it is damaged: it is to be built again.
-    pub(crate) fn distrust(&self) {
-        self.distrusted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it is missing, or damage was met in it.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.text.is_none() || self.distrusted.load(Ordering::Relaxed)
-    }
-
-    /// Whether damage was met in it since it was loaded, and nothing stands in for it in a view of this commit.
-    pub(crate) fn lacks_stand_in(&self, sequence: u64) -> bool {
-        self.text.is_some() && self.is_damaged() && self.stand_in(sequence).is_none()
-    }
-
-    /// Lets a run stand in for it, made of the chunks of its range that are live at this commit. One of an earlier commit
-    /// stays: it serves more views.
-    pub(crate) fn put_stand_in(&self, sequence: u64, run: TextRun) {
-        let mut stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner);
-        if stand_in.as_ref().is_none_or(|other| sequence < other.sequence) {
-            *stand_in = Some(StandIn { sequence, run: Arc::new(run) });
-        }
-    }
-
-    /// The run that stands in for it in a view of this commit: one of an earlier commit has all that lives, and more.
-    fn stand_in(&self, sequence: u64) -> Option<Arc<TextRun>> {
-        let stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner);
-        stand_in.as_ref().filter(|stand_in| stand_in.sequence <= sequence).map(|stand_in| Arc::clone(&stand_in.run))
-    }
-
-    /// `None` where the view's own runs have its chunks.
-    fn source(&self, sequence: u64) -> Option<Source<'_>> {
-        let text = self.text.as_ref()?;
-        Some(self.stand_in(sequence).map_or(Source::Sealed(self, text), Source::StandIn))
-    }
-}
-
-impl Postings for Source<'_> {
-    fn postings(&self, term: &str, each: &mut dyn FnMut(u32, u32, u8)) -> Result<()> {
-        match self {
-            Self::Sealed(sealed, text) => text.postings(term, each).inspect_err(|error| {
-                if matches!(error, Error::Corrupt { .. }) {
-                    sealed.distrust();
-                }
-            }),
-            Self::StandIn(run) => run.postings(term, each),
-            Self::Run(run) => run.postings(term, each),
-        }
-    }
-
-    fn range(&self) -> Option<(u32, u32)> {
-        match self {
-            Self::Sealed(_, text) => text.range(),
-            Self::StandIn(run) => Postings::range(run.as_ref()),
-            Self::Run(run) => Postings::range(*run),
-        }
-    }
 }
 
 /// What a commit does to a view.
@@ -170,14 +74,17 @@ impl View {
         next
     }
 
-    /// The view after a segment took the place of others and of the text runs in its range.
+    /// The view after a segment took the place of others and of the runs in its range.
     pub(crate) fn sealed(&self, segment: Sealed, replaced: &[u32], record: &CollectionRecord) -> Self {
         let mut next = self.renewed(record);
         let SegmentRecord { first, end, .. } = segment.record;
         next.segments.retain(|other| !replaced.contains(&other.number));
         next.segments.push(Arc::new(segment));
         next.segments.sort_by_key(|segment| segment.record.first);
-        next.text.cut(first, end, |run| run.retain(|chunk| !(first..end).contains(&chunk)));
+        let outside = |chunk| !(first..end).contains(&chunk);
+        next.roster.cut(first, end, |run| run.retain(outside));
+        next.text.cut(first, end, |run| run.retain(outside));
+        next.columns.iter_mut().for_each(|column| column.runs.cut(first, end, |run| run.retain(outside)));
         next
     }
 
@@ -201,14 +108,41 @@ impl View {
         chunk < self.next_chunk && !self.dead.contains(chunk)
     }
 
-    /// The document that has this chunk.
-    pub(crate) fn owner(&self, chunk: u32) -> Option<Entry<'_>> {
-        self.roster.covering(chunk)?.owner(chunk).filter(|_| self.is_live(chunk))
+    /// What answers for a sealed chunk; `None` where the runs do.
+    fn source_of(&self, chunk: u32) -> Option<Source<'_>> {
+        let after = self.segments.partition_point(|segment| segment.record.first <= chunk);
+        let segment = &self.segments[after.checked_sub(1)?];
+        if segment.covers(chunk) { segment.source(self.sequence) } else { None }
+    }
+
+    /// Tells of the document that has this chunk; `None` where it is not live.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a segment cannot be read; after `load::stand_in` it may be asked again.
+    pub(crate) fn owner<T>(&self, chunk: u32, tell: impl FnOnce(Entry<'_>) -> T) -> Result<Option<T>> {
+        if !self.is_live(chunk) {
+            return Ok(None);
+        }
+        match self.source_of(chunk) {
+            Some(source) => source.owner(chunk, tell),
+            None => Ok(self.roster.covering(chunk).and_then(|run| run.owner(chunk)).map(tell)),
+        }
     }
 
     /// Puts what a search found in its final order.
-    pub(crate) fn ranked(&self, best: Best) -> Vec<(ChunkNumber, f32)> {
-        best.finish(|chunk| self.owner(chunk).map_or(&[], |entry| entry.id_key))
+    ///
+    /// # Errors
+    /// As [`View::owner`].
+    pub(crate) fn ranked(&self, best: Best) -> Result<Vec<(ChunkNumber, f32)>> {
+        let mut failed = None;
+        let ranked = best.finish(|chunk| match self.owner(chunk, |entry| entry.id_key.to_vec()) {
+            Ok(key) => key.unwrap_or_default(),
+            Err(error) => {
+                failed = Some(error);
+                Vec::new()
+            }
+        });
+        failed.map_or(Ok(ranked), Err)
     }
 
     /// Where the sealed chunks end: those from here on are the tail.
@@ -225,17 +159,90 @@ impl View {
         u64::from(end - first) - self.dead.range_cardinality(first..end)
     }
 
-    /// The documents whose chunks are live and lie in `first..end`, in ascending order of chunk.
-    pub(crate) fn entries(&self, first: u32, end: u32) -> impl Iterator<Item = Entry<'_>> {
-        let entries = self.roster.iter().flat_map(RosterRun::entries);
-        entries.filter(move |entry| (first..end).contains(&entry.first) && self.is_live(entry.first))
+    /// The best `wanted` live chunks for a query, among those allowed, and how each segment was searched.
+    ///
+    /// # Errors
+    /// As [`View::owner`].
+    pub(crate) fn nearest(
+        &self,
+        space: usize,
+        query: &[f32],
+        wanted: usize,
+        allowed: Option<&RoaringBitmap>,
+        effort: Effort,
+    ) -> Result<(Best, Vec<SegmentSearch>)> {
+        let column = &self.columns[space];
+        let prepared = column.prepare(query);
+        let mut best = column.nearest(&prepared, wanted, &self.dead, allowed);
+        let mut searches = Vec::new();
+        let (query, dead) = (prepared.as_slice(), self.dead.as_ref());
+        for segment in &self.segments {
+            match segment.source(self.sequence) {
+                None => {}
+                Some(Source::StandIn(span)) => {
+                    best = best.join(span.columns[space].nearest(query, wanted, dead, allowed));
+                }
+                Some(Source::Folder(sealed, folder)) => {
+                    let walker = &folder.spaces[space];
+                    let question = Question { query, k: wanted, ef: effort.ef(wanted), allowed, dead };
+                    let found = sealed.watch(match effort {
+                        Effort::Exact => walker.graph.scan(&question),
+                        Effort::Usual | Effort::Ef(_) => walker.search(&question),
+                    })?;
+                    let Found { hits, compared, rescored, strategy } = found;
+                    hits.into_iter().for_each(|(chunk, score)| best.offer(chunk, score));
+                    searches.push(SegmentSearch { segment: sealed.number, strategy, compared, rescored });
+                }
+            }
+        }
+        Ok((best, searches))
+    }
+
+    /// The score of each chunk; `None` where it has no vector.
+    ///
+    /// # Errors
+    /// As [`View::owner`].
+    pub(crate) fn similarities(
+        &self,
+        space: usize,
+        query: &[f32],
+        chunks: impl Iterator<Item = u32>,
+    ) -> Result<Vec<Option<f32>>> {
+        let column = &self.columns[space];
+        let prepared = column.prepare(query);
+        let score = |chunk| match self.source_of(chunk) {
+            Some(source) => source.similarity(space, &prepared, chunk),
+            None => Ok(column.similarity(&prepared, chunk)),
+        };
+        chunks.map(score).collect()
+    }
+
+    /// The live chunks that match a filter, of those that segments cover, and the documents of the others.
+    ///
+    /// # Errors
+    /// As [`View::owner`].
+    pub(crate) fn matching(&self, filter: &Filter) -> Result<(RoaringBitmap, Vec<u32>)> {
+        let mut chunks = RoaringBitmap::new();
+        let mut others: Vec<u32> = Vec::new();
+        let live = |entry: Entry<'_>| self.is_live(entry.first).then_some(entry.document);
+        for segment in &self.segments {
+            match segment.source(self.sequence) {
+                None => {}
+                Some(Source::StandIn(span)) => others.extend(span.roster.entries().filter_map(live)),
+                Some(Source::Folder(sealed, folder)) => chunks |= sealed.watch(folder.metadata.evaluate(filter))?,
+            }
+        }
+        chunks -= self.dead.as_ref();
+        others.extend(self.roster.iter().flat_map(RosterRun::entries).filter_map(live));
+        Ok((chunks, others))
     }
 
     /// Asks all that answer for the view's text. Which of a segment and its stand-in does is settled once for all terms.
     fn ask<T>(&self, ask: impl FnOnce(&[&dyn Postings]) -> Result<T>) -> Result<T> {
-        let sealed = self.segments.iter().filter_map(|segment| segment.source(self.sequence));
-        let sources: Vec<Source<'_>> = sealed.chain(self.text.iter().map(Source::Run)).collect();
-        ask(&sources.iter().map(|source| source as &dyn Postings).collect::<Vec<_>>())
+        let sealed: Vec<Source<'_>> =
+            self.segments.iter().filter_map(|segment| segment.source(self.sequence)).collect();
+        let runs = self.text.iter().map(|run| run as &dyn Postings);
+        ask(&sealed.iter().map(|source| source as &dyn Postings).chain(runs).collect::<Vec<_>>())
     }
 
     /// The BM25 scores of all chunks that hold a term of the query.

@@ -10,10 +10,9 @@ use super::Check;
 use crate::codec::{CollectionRecord, DocumentRecord, Place, SegmentRecord};
 use crate::files::segment_folder;
 use crate::keys::encode_id;
-use crate::segment::{ROSTER_FILE, RosterFile, SegmentDigest, SegmentFolder};
+use crate::sealed::{Folder, SEGMENT_VERSION};
+use crate::segment::{SegmentDigest, SegmentFolder};
 use crate::tables::SEGMENTS;
-use crate::text::TextSegment;
-use crate::view::SEGMENT_VERSION;
 use crate::{Result, roster};
 
 /// Segments follow each other, hold what they say, and miss no live chunk of their range.
@@ -37,7 +36,8 @@ pub(super) fn check(
         // One of another version is made anew when the collection is loaded.
         let Some(folder) = folder.filter(|_| found.version == SEGMENT_VERSION) else { continue };
         let folder = segment_folder(folder, number, segment);
-        let wrong = contents(&folder, &found, documents, live).unwrap_or_else(|error| vec![error.to_string()]);
+        let wrong = contents(&folder, &found, record.spaces.len(), documents, live)
+            .unwrap_or_else(|error| vec![error.to_string()]);
         if !wrong.is_empty() {
             check.damaged_segments.push((number, segment));
         }
@@ -50,14 +50,15 @@ pub(super) fn check(
 fn contents(
     folder: &Path,
     record: &SegmentRecord,
+    spaces: usize,
     documents: &BTreeMap<u32, DocumentRecord>,
     live: &RoaringBitmap,
 ) -> Result<Vec<String>> {
-    let folder = SegmentFolder::open(folder, SegmentDigest(record.digest))?;
-    folder.verify()?;
+    SegmentFolder::open(folder, SegmentDigest(record.digest))?.verify()?;
+    let Folder { text, roster, metadata, spaces } = Folder::open(folder, record, spaces)?;
     let range = record.first..record.end;
     let mut wrong = Vec::new();
-    let held = TextSegment::open(&folder, range.clone())?.chunks()?;
+    let held = text.chunks()?;
     if held.len() as u64 != u64::from(record.chunks) {
         wrong.push(format!("it holds {} chunks, not {}", held.len(), record.chunks));
     }
@@ -65,7 +66,6 @@ fn contents(
     if let Some(chunk) = live.range(range.clone()).find(|&chunk| !held.contains(chunk)) {
         wrong.push(format!("it lacks chunk {chunk}, which is live"));
     }
-    let roster = RosterFile::open(folder.file(ROSTER_FILE)?)?;
     let mut listed = RoaringBitmap::new();
     for entry in roster.entries() {
         let entry = entry?;
@@ -73,6 +73,23 @@ fn contents(
     }
     if listed != held || roster.len() != held.len() {
         wrong.push(format!("its roster has {} chunks, its text {}, or others", listed.len(), held.len()));
+    }
+    if metadata.documents() != roster.entries_len() {
+        wrong.push(format!("its metadata are of {} documents, not {}", metadata.documents(), roster.entries_len()));
+    }
+    for (index, space) in spaces.iter().enumerate() {
+        let mut nodes = (0..space.graph.len() as u32).zip(&held);
+        let strange = nodes.find_map(|(node, chunk)| match space.graph.chunk(node) {
+            Ok(found) if found == chunk => None,
+            found => Some((chunk, found)),
+        });
+        if space.graph.len() as u64 != held.len() || strange.is_some() {
+            wrong.push(format!(
+                "space {index} has {} vectors, the text {} chunks, or others",
+                space.graph.len(),
+                held.len()
+            ));
+        }
     }
     for (&document, found) in documents.iter().filter(|(_, found)| range.contains(&found.first_chunk)) {
         let DocumentRecord { id, first_chunk: first, chunk_count: count, .. } = found;

@@ -28,7 +28,6 @@ use serde_json::{Map, Value, json};
 
 mod eval;
 mod field;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "wired in by the segment builder next"))]
 pub(crate) mod index;
 mod parse;
 mod scalar;

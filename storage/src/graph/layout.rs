@@ -26,8 +26,6 @@
 //! Invariant: a header that was decoded describes a file of exactly the length at hand, so every range made from it and a
 //! node below `count` lies in the file. What the ranges hold is not known to be sound.
 
-use std::ops::Range;
-
 use super::quantize::stride;
 use crate::distance::Metric;
 use crate::types::DIMS_MAX;
@@ -44,37 +42,6 @@ pub(super) const LEVELS_MAX: usize = 8;
 pub(super) const DEGREE_MAX: usize = 64;
 /// Says that there are no more neighbours.
 pub(super) const NO_NODE: u32 = u32::MAX;
-
-/// Bytes that are read in place, such as a mapped file.
-pub(crate) trait Bytes {
-    /// The bytes of a range.
-    ///
-    /// # Errors
-    /// Where the range does not lie within, or its bytes are not those written.
-    fn get(&self, range: Range<usize>) -> Result<&[u8]>;
-
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Copies a range that is read once, which need not stay in memory.
-    ///
-    /// # Errors
-    /// Those of [`Bytes::get`].
-    fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
-        out.copy_from_slice(self.get(range)?);
-        Ok(())
-    }
-}
-
-impl Bytes for Vec<u8> {
-    fn get(&self, range: Range<usize>) -> Result<&[u8]> {
-        <[u8]>::get(self, range).ok_or_else(|| corrupt("it ends too early"))
-    }
-
-    fn len(&self) -> usize {
-        Vec::len(self)
-    }
-}
 
 /// The numbers that decide the layout.
 #[derive(Clone, Debug, PartialEq)]

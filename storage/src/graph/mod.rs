@@ -19,15 +19,17 @@ mod search;
 mod tests;
 mod walk;
 
+use std::ops::Range;
+
 use roaring::RoaringBitmap;
 
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::distance::{CodeKernel, Kernel, Metric};
 use layout::{HEADER_BYTES, Header, Sections, corrupt};
 use quantize::{Frame, Probe};
 
 pub(crate) use build::{Points, Recipe, build};
-pub(crate) use layout::Bytes;
 pub use search::Strategy;
 pub(crate) use search::{Found, Question, Scratch, ef_of_effort};
 
@@ -105,6 +107,10 @@ impl<B: Bytes> Graph<B> {
 
     fn score_of(&self, node: u32, query: &[f32], bytes: &mut Vec<u8>, row: &mut Vec<f32>) -> Result<f32> {
         self.row(node, bytes, row)?;
+        self.score_row(node, query, row)
+    }
+
+    fn score_row(&self, node: u32, query: &[f32], row: &[f32]) -> Result<f32> {
         let mut score = [0.0];
         self.header.metric.scores(self.kernel, query, row, &mut score);
         if score[0].is_finite() {
@@ -115,13 +121,22 @@ impl<B: Bytes> Graph<B> {
     }
 
     fn row(&self, node: u32, bytes: &mut Vec<u8>, row: &mut Vec<f32>) -> Result<()> {
-        let length = self.header.dims * 4;
-        bytes.resize(length, 0);
-        let begin = self.sections.vectors + node as usize * length;
-        self.bytes.read_at(begin..begin + length, bytes)?;
+        let place = self.row_place(node);
+        bytes.resize(place.len(), 0);
+        self.bytes.read_at(place, bytes)?;
         row.clear();
         floats(bytes, row);
         Ok(())
+    }
+
+    fn row_bytes(&self, node: u32) -> Result<&[u8]> {
+        self.bytes.get(self.row_place(node))
+    }
+
+    fn row_place(&self, node: u32) -> Range<usize> {
+        let length = self.header.dims * 4;
+        let begin = self.sections.vectors + node as usize * length;
+        begin..begin + length
     }
 
     #[inline]
@@ -144,7 +159,7 @@ impl<B: Bytes> Graph<B> {
     }
 
     #[inline]
-    fn chunk(&self, node: u32) -> Result<u32> {
+    pub(crate) fn chunk(&self, node: u32) -> Result<u32> {
         self.word(self.sections.chunks, node as usize)
     }
 

@@ -7,13 +7,15 @@
 //! Invariants: a score is that of the exact scan, to the last bit; nothing dead or filtered out is found; `k` are found
 //! wherever `k` match, because a walk that ends with fewer is followed by the exact way.
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::Graph;
-use super::layout::Bytes;
 use super::quantize::Probe;
 use super::walk::{Batch, Trail};
+use super::{Graph, floats};
 use crate::Result;
+use crate::best::Best;
+use crate::bytes::Bytes;
 
 /// A plain walk costs about as much as comparing this many codes for each node that it keeps (100,000 MiniLM vectors: 1.4 us
 /// a node kept, 20 to 40 ns a code compared), and a selective one twice as much.
@@ -30,6 +32,9 @@ const SEEDS: usize = 8;
 /// Candidates of full precision for each answer, and at least.
 const RESCORED_PER_K: usize = 2;
 const RESCORED_MIN: usize = 20;
+
+/// Vectors that one task of a scan compares.
+const SCANNED_PER_TASK: usize = 1024;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +89,7 @@ pub(crate) fn ef_of_effort(effort: f64) -> usize {
     (16.0 * (6.0 * effort.clamp(0.0, 1.0)).exp2()).round() as usize
 }
 
-impl<B: Bytes> Graph<B> {
+impl<B: Bytes + Sync> Graph<B> {
     /// The best `k` of what may answer, nearly always.
     ///
     /// # Errors
@@ -137,6 +142,35 @@ impl<B: Bytes> Graph<B> {
         scratch.nodes.clear();
         scratch.nodes.extend(trail.pool.seen().iter().map(|seen| seen.node));
         self.ranked(question, Strategy::Exact, scratch)
+    }
+
+    /// The best `k` of what may answer and all that tie with the last of them, exactly: every vector is compared in full
+    /// precision, on all cores.
+    ///
+    /// # Errors
+    /// Those of [`Graph::search`].
+    pub(crate) fn scan(&self, question: &Question<'_>) -> Result<Found> {
+        let mut nodes = Vec::new();
+        self.each_matching(question.allowed, question.dead, |node| {
+            nodes.push(node);
+            Ok(())
+        })?;
+        let best = || Best::new(question.k.min(self.len()));
+        let part = |nodes: &[u32]| {
+            let (mut best, mut row) = (best(), Vec::new());
+            for &node in nodes {
+                row.clear();
+                floats(self.row_bytes(node)?, &mut row);
+                let score = self.score_row(node, question.query, &row)?;
+                if score >= best.floor() {
+                    best.offer(self.chunk(node)?, score);
+                }
+            }
+            Ok(best)
+        };
+        let parts = nodes.par_chunks(SCANNED_PER_TASK).map(part);
+        let hits = parts.try_reduce(best, |one, other| Ok(one.join(other)))?.into_found();
+        Ok(Found { hits, compared: 0, rescored: nodes.len() as u64, strategy: Strategy::Exact })
     }
 
     /// How many nodes may answer, at most.

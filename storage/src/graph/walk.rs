@@ -7,11 +7,12 @@
 //! damage.
 
 use super::bits::Bits;
-use super::layout::{Bytes, DEGREE_MAX, NO_NODE};
+use super::layout::{DEGREE_MAX, NO_NODE};
 use super::pool::Pool;
 use super::quantize::Probe;
 use super::{Graph, layout};
 use crate::Result;
+use crate::bytes::Bytes;
 use crate::distance::prefetch;
 
 /// How many neighbours ahead of the one that is compared records are asked for.

@@ -18,6 +18,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::bytes::Bytes;
 use crate::files::io_error;
 use crate::{Error, Result};
 
@@ -64,6 +65,21 @@ impl Marks {
 impl std::fmt::Debug for CheckedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CheckedFile").field("path", &self.path).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Bytes for CheckedFile {
+    #[inline]
+    fn get(&self, range: Range<usize>) -> Result<&[u8]> {
+        CheckedFile::get(self, range)
+    }
+
+    fn len(&self) -> usize {
+        CheckedFile::len(self)
+    }
+
+    fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
+        CheckedFile::read_at(self, range, out)
     }
 }
 
@@ -152,7 +168,6 @@ impl CheckedFile {
     ///
     /// # Errors
     /// As [`CheckedFile::get`]; [`Error::Io`] where the disk refuses.
-    #[allow(dead_code, reason = "for the vectors' rows, which join the folder next")]
     pub(crate) fn read_at(&self, range: Range<usize>, out: &mut [u8]) -> Result<()> {
         if self.map.get(range.clone()).is_none_or(|bytes| bytes.len() != out.len()) {
             return Err(self.out_of_bounds(&range));

@@ -18,12 +18,19 @@ pub(crate) use roster::{RosterFile, write_roster};
 
 /// The version of the folders: of the manifest, and of which files there are and what they mean. Those of another version
 /// are built again.
-pub(crate) const FOLDER_VERSION: u32 = 1;
+pub(crate) const FOLDER_VERSION: u32 = 2;
 
 /// The names of the files that are ours.
 pub(crate) const CHUNKS_FILE: &str = "chunks";
 /// See [`CHUNKS_FILE`].
 pub(crate) const ROSTER_FILE: &str = "roster";
+/// See [`CHUNKS_FILE`].
+pub(crate) const METADATA_FILE: &str = "metadata";
+
+/// The name of the file of a space, by its index in the settings.
+pub(crate) fn space_file(space: usize) -> String {
+    format!("space-{space}")
+}
 
 #[cfg(test)]
 mod tests;

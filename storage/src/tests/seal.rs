@@ -284,11 +284,11 @@ fn damage_that_nothing_touches_is_not_met() {
     let (store, notes, _) = two_segments(folder.path());
     let before = answers(&store, notes);
     drop(store);
-    flip(&file(&first_segment(folder.path(), notes), "roster"));
+    flip(&file(&first_segment(folder.path(), notes), "store"));
     let store = Store::open(folder.path()).unwrap();
     assert!(answers(&store, notes) == before);
     assert!(folders(folder.path()).contains(&format!("{}-0", notes.0)));
-    assert!(store.check().unwrap().join("\n").contains("roster, block 0"));
+    assert!(store.check().unwrap().join("\n").contains(".store, block 0"));
     // From then on it is known, and built again.
     assert!(answers(&store, notes) == before);
     sound(&store);
