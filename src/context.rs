@@ -6,6 +6,7 @@
 //!
 //! It does not search, and it does not know the model's tokenizer: the caller counts.
 
+use quiverdb_storage::is_titled;
 use serde::Serialize;
 
 /// What stands at the end of a passage that was cut.
@@ -210,20 +211,20 @@ fn render(blocks: &[Passage], format: ContextFormat) -> String {
 
 fn render_text(blocks: &[Passage]) -> String {
     let one = |(at, block): (usize, &Passage)| {
-        let place = place(block);
+        let place = place(block.title.as_deref(), &block.heading);
         let name = if place.is_empty() { block.document.clone() } else { format!("{place} ({})", block.document) };
         format!("[{}] {}\n{}", at + 1, name.replace(['\n', '\r'], " "), block.text.trim_end())
     };
     blocks.iter().enumerate().map(one).collect::<Vec<_>>().join("\n\n")
 }
 
-/// Title and headings; a title that the headings begin with is not said twice.
-fn place(block: &Passage) -> String {
-    let title = block.title.as_deref().unwrap_or_default();
-    match block.heading.as_str() {
-        "" => title.to_owned(),
-        heading if heading.starts_with(title) => heading.to_owned(),
-        heading => format!("{title} > {heading}"),
+/// Title and headings as one path; a title that the headings begin with is not said twice.
+pub fn place(title: Option<&str>, heading: &str) -> String {
+    match (title.unwrap_or_default(), heading) {
+        ("", heading) => heading.to_owned(),
+        (title, "") => title.to_owned(),
+        (title, heading) if is_titled(heading, title) => heading.to_owned(),
+        (title, heading) => format!("{title} > {heading}"),
     }
 }
 
@@ -410,6 +411,11 @@ mod tests {
         titled.heading = "Part".into();
         let built = context(&[titled], 100, &words, ContextFormat::Text);
         assert!(built.text.starts_with("[1] Book > Part (a.md)\n"));
+        assert_eq!(place(Some("Book"), "Bookshelves > Oak"), "Book > Bookshelves > Oak");
+        assert_eq!(
+            (place(None, "Part"), place(Some("Book"), ""), place(Some(""), "")),
+            ("Part".into(), "Book".into(), String::new())
+        );
     }
 
     #[test]

@@ -98,7 +98,17 @@ impl Database {
     /// # Errors
     /// [`Error::Storage`] where the database cannot be read.
     pub fn collections(&self) -> Result<Vec<CollectionStats>> {
-        self.store.collections()?.into_iter().map(|info| Parts::new(&self.store, &self.models, info)?.stats()).collect()
+        let bytes_on_disk = self.store.bytes_on_disk()?;
+        let stats = |info| Parts::new(&self.store, &self.models, info)?.stats(bytes_on_disk);
+        self.store.collections()?.into_iter().map(stats).collect()
+    }
+
+    /// Whether there is a collection of this name. Loads none.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the database cannot be read.
+    pub fn has_collection(&self, name: &str) -> Result<bool> {
+        Ok(self.store.collection(name)?.is_some())
     }
 
     /// Drops a collection with all it holds.
@@ -351,7 +361,7 @@ impl Collection {
     /// # Errors
     /// Where the database cannot be read.
     pub fn stats(&self) -> Result<CollectionStats> {
-        self.parts.stats()
+        self.parts.stats(self.parts.store.bytes_on_disk()?)
     }
 
     /// Answers a query.
@@ -411,7 +421,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Collection::get`].
     pub fn get(&self, id: impl Into<DocumentId>) -> Result<Option<Document>> {
-        Ok(self.inner.document(&id.into())?.map(into_document))
+        self.inner.document(&id.into())?.map(|stored| into_document(&self.inner, stored)).transpose()
     }
 
     /// As [`Collection::ids`].
@@ -453,11 +463,13 @@ impl Iterator for Scan {
         }
         let document = self.page.next()?;
         self.last = Some(document.id.clone());
-        Some(Ok(into_document(document)))
+        Some(into_document(&self.snapshot, document))
     }
 }
 
-fn into_document(stored: StoredDocument) -> Document {
+/// The document as it was given: the model's vectors are no part of it, its own is.
+fn into_document(snapshot: &quiverdb_storage::Snapshot, stored: StoredDocument) -> Result<Document> {
+    let vector = ingest::own_vector(snapshot, &stored)?;
     let StoredDocument { id, title, text, metadata, .. } = stored;
-    Document { id, text, title, metadata: Value::Object(metadata), vector: None }
+    Ok(Document { id, text, title, metadata: Value::Object(metadata), vector })
 }

@@ -21,8 +21,17 @@ pub fn reciprocal_rank(dense: Option<usize>, text: Option<usize>, k: f32) -> f32
 
 /// Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): picks up to `count` indices, each time the one
 /// with the highest `lambda * relevance - (1 - lambda) * similarity to the nearest pick`. Earlier indices win ties.
-/// Costs `count * relevance.len()` similarities.
-pub fn mmr(relevance: &[f32], similarity: &dyn Fn(usize, usize) -> f32, lambda: f32, count: usize) -> Vec<usize> {
+/// `similarities(pick, others)` gives the similarity of a pick to each of the others, on the scale of `relevance`.
+/// Costs at most `count * relevance.len()` similarities, and memory for one row of them.
+///
+/// # Errors
+/// The first of `similarities`.
+pub fn mmr<E>(
+    relevance: &[f32],
+    mut similarities: impl FnMut(usize, &[usize]) -> Result<Vec<f32>, E>,
+    lambda: f32,
+    count: usize,
+) -> Result<Vec<usize>, E> {
     let mut nearest = vec![0.0_f32; relevance.len()];
     let mut left: Vec<usize> = (0..relevance.len()).collect();
     let mut picks = Vec::new();
@@ -35,13 +44,15 @@ pub fn mmr(relevance: &[f32], similarity: &dyn Fn(usize, usize) -> f32, lambda: 
             }
         }
         let pick = left.remove(best);
-        for index in &left {
-            let similar = similarity(pick, *index);
-            nearest[*index] = if picks.is_empty() { similar } else { nearest[*index].max(similar) };
-        }
+        let first = picks.is_empty();
         picks.push(pick);
+        if picks.len() < count && !left.is_empty() {
+            for (index, similar) in left.iter().zip(similarities(pick, &left)?) {
+                nearest[*index] = if first { similar } else { nearest[*index].max(similar) };
+            }
+        }
     }
-    picks
+    Ok(picks)
 }
 
 #[cfg(test)]
@@ -74,15 +85,36 @@ mod tests {
         assert!(both > reciprocal_rank(Some(1), None, 60.0));
     }
 
+    fn picks(relevance: &[f32], similarity: fn(usize, usize) -> f32, lambda: f32, count: usize) -> Vec<usize> {
+        let row = |pick, others: &[usize]| Ok(others.iter().map(|other| similarity(pick, *other)).collect());
+        mmr(relevance, row, lambda, count).unwrap_or_else(|error: std::convert::Infallible| match error {})
+    }
+
     #[test]
     fn mmr_with_lambda_one_keeps_the_order_of_relevance() {
-        assert_eq!(mmr(&[0.9, 0.8, 0.7], &|_, _| 1.0, 1.0, 3), [0, 1, 2]);
+        assert_eq!(picks(&[0.9, 0.8, 0.7], |_, _| 1.0, 1.0, 3), [0, 1, 2]);
     }
 
     #[test]
     fn mmr_passes_over_a_near_duplicate() {
         let similarity = |a: usize, b: usize| if a + b == 1 { 0.99 } else { 0.1 };
-        assert_eq!(mmr(&[0.9, 0.89, 0.5], &similarity, 0.5, 2), [0, 2]);
+        assert_eq!(picks(&[0.9, 0.89, 0.5], similarity, 0.5, 2), [0, 2]);
+    }
+
+    #[test]
+    fn mmr_asks_for_one_row_a_pick_and_for_none_after_the_last() {
+        let mut rows = Vec::new();
+        let picked = mmr(
+            &[0.4, 0.3, 0.2, 0.1],
+            |pick, others| {
+                rows.push((pick, others.len()));
+                Ok::<_, ()>(vec![0.0; others.len()])
+            },
+            0.5,
+            3,
+        );
+        assert_eq!((picked, rows), (Ok(vec![0, 1, 2]), vec![(0, 3), (1, 2)]));
+        assert_eq!(mmr(&[0.4, 0.3], |_, _| Err("damaged"), 0.5, 2), Err("damaged"));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use quiverdb_storage::{DocumentId, NewChunk, NewDocument, Operation, Snapshot, index_text};
+use quiverdb_storage::{
+    DocumentId, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text, validate_content,
+};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -69,7 +71,7 @@ pub(crate) fn add(
     }
     report.seconds = start.elapsed().as_secs_f64();
     if !options.dry_run {
-        parts.store.seal(parts.info.id)?;
+        seal(parts);
     }
     Ok(report)
 }
@@ -79,13 +81,25 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
     let start = Instant::now();
     let mut report = AddReport::default();
     let snapshot = parts.store.snapshot(parts.info.id)?;
-    if let Some(prepared) = prepare(parts, &snapshot, document, &mut report)? {
+    let examined = examine(parts, &snapshot, document)?;
+    if examined.stored == Some(examined.digest) {
+        report.unchanged += 1;
+    } else {
+        let prepared = prepare(parts, &snapshot, examined)?;
+        report.chunks_reused += prepared.reused();
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
         let operation = assemble(parts, prepared, vectors.into_iter())?;
         commit(parts, vec![operation], &mut report)?;
+        seal(parts);
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Segments are derived: where they cannot be built, what was committed stays and search is right without them. So a
+/// failure is no failure of the add; the next one tries again.
+fn seal(parts: &Parts) {
+    let _ = parts.store.seal(parts.info.id);
 }
 
 fn next_batch_size(size: usize, took: Duration) -> usize {
@@ -120,24 +134,22 @@ fn take_batch(
 
 fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, report: &mut AddReport) -> Result<()> {
     let snapshot = parts.store.snapshot(parts.info.id)?;
-    let outcomes: Vec<_> = last_of_each_id(documents)
-        .into_par_iter()
-        .map(|document| {
-            let id = document.id.clone();
-            let mut counts = AddReport::default();
-            let prepared = prepare(parts, &snapshot, document, &mut counts);
-            (id, prepared, counts)
-        })
-        .collect();
-    let mut prepared = Vec::new();
-    for (id, outcome, counts) in outcomes {
-        report.absorb(counts);
+    let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
+    let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
+    if changed.iter().any(|examined| examined.document.vector.is_none()) {
+        // Where the model cannot be had, that is the error, and no fault of these documents.
+        parts.embedder()?;
+    }
+    let of_each = |examined: Examined| (examined.document.id.clone(), prepare(parts, &snapshot, examined));
+    let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
+    let mut prepared = Vec::with_capacity(outcomes.len());
+    for (id, outcome) in outcomes {
         match outcome {
-            Ok(Some(document)) => prepared.push(document),
-            Ok(None) => {}
+            Ok(document) => prepared.push(document),
             Err(error) => reject(report, &id, error)?,
         }
     }
+    report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
     if options.dry_run {
         return forecast(&snapshot, &prepared, report);
     }
@@ -145,36 +157,71 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
     commit(parts, operations, report)
 }
 
-/// Where a batch names an id twice, the last document counts; the earlier ones would be replaced at once.
-fn last_of_each_id(mut documents: Vec<Document>) -> Vec<Document> {
-    let mut seen = HashSet::new();
-    documents.reverse();
-    documents.retain(|document| seen.insert(document.id.clone()));
-    documents.reverse();
-    documents
+/// Those that differ from what is stored when their turn comes, the documents taken one after the other: of two that
+/// are the same the second is unchanged, whether a batch ends between them or not.
+fn changed(examined: Vec<(DocumentId, Result<Examined>)>, report: &mut AddReport) -> Result<Vec<Examined>> {
+    let mut latest: HashMap<DocumentId, [u8; 16]> = HashMap::new();
+    let mut changed = Vec::with_capacity(examined.len());
+    for (id, outcome) in examined {
+        match outcome {
+            Ok(document) => {
+                let before = latest.insert(id, document.digest).or(document.stored);
+                if before == Some(document.digest) {
+                    report.unchanged += 1;
+                } else {
+                    changed.push(document);
+                }
+            }
+            Err(error) => reject(report, &id, error)?,
+        }
+    }
+    Ok(changed)
 }
 
-/// A bad document is listed and the rest goes on; the world's errors and ours end the batch.
+/// A bad document is listed and the rest goes on; every other error ends the batch.
 fn reject(report: &mut AddReport, id: &DocumentId, error: Error) -> Result<()> {
-    if error.blame() != crate::Blame::Caller && !matches!(error, Error::Embedding(_)) {
+    if !is_of_a_document(&error) {
         return Err(error);
     }
     report.rejected.push(Rejected { source: id.to_string(), reason: error.to_string() });
     Ok(())
 }
 
+/// Whether another document might fare better.
+fn is_of_a_document(error: &Error) -> bool {
+    use quiverdb_storage::Error as S;
+    matches!(
+        error,
+        Error::InvalidInput(_)
+            | Error::DimensionMismatch { .. }
+            | Error::Embedding(_)
+            | Error::Storage(S::InvalidInput(_) | S::DimensionMismatch { .. })
+    )
+}
+
 fn forecast(snapshot: &Snapshot, prepared: &[Prepared], report: &mut AddReport) -> Result<()> {
+    let mut seen = HashSet::new();
     for document in prepared {
         report.chunks_embedded += document.to_embed().count() as u64;
-        match snapshot.digest(&document.document.id)? {
-            Some(_) => report.replaced += 1,
-            None => report.added += 1,
+        let id = &document.document.id;
+        if !seen.insert(id) || snapshot.digest(id)?.is_some() {
+            report.replaced += 1;
+        } else {
+            report.added += 1;
         }
     }
     Ok(())
 }
 
-/// A document ready for the model: validated, chunked, with the vectors that can be kept.
+/// A document that may be stored, and the digest of the one that is.
+struct Examined {
+    document: Document,
+    metadata: Map<String, Value>,
+    digest: [u8; 16],
+    stored: Option<[u8; 16]>,
+}
+
+/// A document ready for the model: chunked, with the vectors that can be kept.
 struct Prepared {
     document: Document,
     metadata: Map<String, Value>,
@@ -194,32 +241,57 @@ impl Prepared {
     fn to_embed(&self) -> impl Iterator<Item = &str> {
         self.chunks.iter().filter(|chunk| chunk.vector.is_none()).map(|chunk| chunk.input.as_str())
     }
+
+    /// The chunks whose vectors were kept.
+    fn reused(&self) -> u64 {
+        if self.document.vector.is_some() {
+            return 0;
+        }
+        self.chunks.iter().filter(|chunk| chunk.vector.is_some()).count() as u64
+    }
 }
 
-/// Validates and chunks; `None` where the document is stored just so.
-fn prepare(parts: &Parts, snapshot: &Snapshot, document: Document, report: &mut AddReport) -> Result<Option<Prepared>> {
-    document.id.validate()?;
+/// Refuses what cannot be stored, and looks up what is. Needs no model.
+fn examine(parts: &Parts, snapshot: &Snapshot, document: Document) -> Result<Examined> {
     let Value::Object(metadata) = document.metadata.clone() else {
+        document.id.validate()?;
         return Err(Error::invalid(format!(
             "document `{}`: metadata must be a JSON object; got {}",
             document.id,
             kind_of(&document.metadata)
         )));
     };
+    validate_content(&document.id, document.title.as_deref(), &document.text, &metadata)?;
     if let Some(vector) = &document.vector {
         parts.validate_vector(vector, &format!("document `{}`", document.id))?;
     }
-    let digest = digest(&document, &metadata);
+    let digest = digest(document.title.as_deref(), &document.text, &metadata, document.vector.as_deref());
     let stored = snapshot.digest(&document.id)?;
-    if stored == Some(digest) {
-        report.unchanged += 1;
-        return Ok(None);
+    Ok(Examined { document, metadata, digest, stored })
+}
+
+/// Chunks a document, and finds the vectors that can be kept.
+fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Prepared> {
+    let Examined { document, metadata, digest, stored } = examined;
+    if let Some(vector) = &document.vector {
+        let chunk = Chunk { start: 0, end: document.text.len(), heading: String::new() };
+        let chunks = vec![PreparedChunk { chunk, input: String::new(), vector: Some(vector.clone()) }];
+        return Ok(Prepared { document, metadata, digest, chunks });
     }
-    let mut chunks = chunks_of(parts, &document)?;
-    if stored.is_some() && document.vector.is_none() {
-        reuse_vectors(snapshot, &document.id, &mut chunks, report)?;
+    let Some(embedder) = parts.embedder()? else {
+        return Err(Error::invalid(format!(
+            "document `{}` brings no vector, and collection `{}` has no model: give it a `vector` of {} numbers",
+            document.id,
+            parts.info.name,
+            parts.space().dims
+        )));
+    };
+    let splitter = Splitter::new(parts, embedder.as_ref(), &document);
+    let mut chunks = chunks_of(&splitter);
+    if stored.is_some() {
+        reuse_vectors(snapshot, &splitter, &document.id, &mut chunks)?;
     }
-    Ok(Some(Prepared { document, metadata, digest, chunks }))
+    Ok(Prepared { document, metadata, digest, chunks })
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -234,17 +306,17 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// The first 16 bytes of the SHA-256 over every part of the document, each with its length.
-fn digest(document: &Document, metadata: &Map<String, Value>) -> [u8; 16] {
+fn digest(title: Option<&str>, text: &str, metadata: &Map<String, Value>, vector: Option<&[f32]>) -> [u8; 16] {
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    part(document.text.as_bytes());
-    part(&[u8::from(document.title.is_some())]);
-    part(document.title.as_deref().unwrap_or_default().as_bytes());
+    part(text.as_bytes());
+    part(&[u8::from(title.is_some())]);
+    part(title.unwrap_or_default().as_bytes());
     part(Value::Object(metadata.clone()).to_string().as_bytes());
-    let vector: Vec<u8> = document.vector.iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
+    let vector: Vec<u8> = vector.into_iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
     part(&vector);
     let full = hasher.finalize();
     let mut short = [0; 16];
@@ -252,36 +324,34 @@ fn digest(document: &Document, metadata: &Map<String, Value>) -> [u8; 16] {
     short
 }
 
-fn chunks_of(parts: &Parts, document: &Document) -> Result<Vec<PreparedChunk>> {
-    if let Some(vector) = &document.vector {
-        let chunk = Chunk { start: 0, end: document.text.len(), heading: String::new() };
-        return Ok(vec![PreparedChunk { chunk, input: String::new(), vector: Some(vector.clone()) }]);
+/// Whether a stored document was given with this vector; without one, its vectors are the model's. Its digest tells.
+fn came_with(stored: &StoredDocument, vector: Option<&[f32]>) -> bool {
+    stored.digest == digest(stored.title.as_deref(), &stored.text, &stored.metadata, vector)
+}
+
+/// The vector that a stored document was given with; `None` where its vectors are the model's.
+pub(crate) fn own_vector(snapshot: &Snapshot, stored: &StoredDocument) -> Result<Option<Vec<f32>>> {
+    if came_with(stored, None) {
+        return Ok(None);
     }
-    let Some(embedder) = parts.embedder()? else {
-        return Err(Error::invalid(format!(
-            "document `{}` brings no vector, and collection `{}` has no model: give it a `vector` of {} numbers",
-            document.id,
-            parts.info.name,
-            parts.space().dims
-        )));
+    let first = snapshot.stored_chunks(&stored.id)?.into_iter().next();
+    let vector = first.and_then(|chunk| chunk.vectors.into_iter().next());
+    Ok(vector.filter(|vector| came_with(stored, Some(vector))))
+}
+
+fn chunks_of(splitter: &Splitter<'_>) -> Vec<PreparedChunk> {
+    let prepared = |chunk: Chunk| {
+        let input = index_text(splitter.title, &chunk.heading, &splitter.text[chunk.start..chunk.end]);
+        PreparedChunk { chunk, input, vector: None }
     };
-    let splitter = Splitter::new(parts, embedder.as_ref(), document);
-    let chunks = splitter.split();
-    Ok(chunks
-        .into_iter()
-        .map(|chunk| {
-            let text = &document.text[chunk.start..chunk.end];
-            let input = index_text(splitter.title, &chunk.heading, text);
-            PreparedChunk { chunk, input, vector: None }
-        })
-        .collect())
+    splitter.split().into_iter().map(prepared).collect()
 }
 
 /// Splits one document so that every chunk fits the model together with its title and headings.
 struct Splitter<'a> {
     embedder: &'a dyn Embedder,
     text: &'a str,
-    /// The title as the model sees it: at most half of the budget.
+    /// The title as the model sees it.
     title: Option<&'a str>,
     kind: ChunkerKind,
     /// Tokens for title, headings and passage together.
@@ -292,9 +362,10 @@ struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     fn new(parts: &Parts, embedder: &'a dyn Embedder, document: &'a Document) -> Self {
         let spec = embedder.spec();
-        let budget = parts.config.chunk_tokens.min(spec.max_tokens).saturating_sub(spec.special_tokens).max(1);
-        let title = document.title.as_deref().filter(|title| !title.trim().is_empty());
-        let title = title.map(|title| first_tokens(title, embedder, (budget / 2).max(1)));
+        let prompt = count(embedder, &spec.document_prompt);
+        let readable = spec.max_tokens.saturating_sub(prompt);
+        let budget = parts.config.chunk_tokens.min(readable).saturating_sub(spec.special_tokens).max(1);
+        let title = title_within(document.title.as_deref(), embedder, budget);
         let kind = resolve_kind(parts.config.chunker, document);
         Self { embedder, text: &document.text, title, kind, budget, overlap: parts.config.chunk_overlap }
     }
@@ -306,9 +377,9 @@ impl<'a> Splitter<'a> {
             return titled.into_iter().collect();
         }
         let tokens = self.embedder.token_ranges(self.text);
-        let room = self.budget.saturating_sub(self.title.map_or(0, |title| self.count(title))).max(1);
+        let room = self.budget.saturating_sub(self.title.map_or(0, |title| count(self.embedder, title))).max(1);
         let chunks = self.split_into(room, &tokens);
-        let heading_tokens = chunks.iter().map(|chunk| self.count(&chunk.heading)).max().unwrap_or(0);
+        let heading_tokens = chunks.iter().map(|chunk| count(self.embedder, &chunk.heading)).max().unwrap_or(0);
         if heading_tokens == 0 {
             return chunks;
         }
@@ -319,17 +390,19 @@ impl<'a> Splitter<'a> {
     fn split_into(&self, tokens_max: usize, tokens: &[Range<usize>]) -> Vec<Chunk> {
         chunk(self.text, self.kind, tokens_max, self.overlap.min(tokens_max / 2), tokens)
     }
-
-    fn count(&self, text: &str) -> usize {
-        if text.is_empty() { 0 } else { self.embedder.token_ranges(text).len() }
-    }
 }
 
-fn first_tokens<'a>(text: &'a str, embedder: &dyn Embedder, tokens_max: usize) -> &'a str {
-    match embedder.token_ranges(text).get(tokens_max) {
-        Some(beyond) => text[..beyond.start].trim_end(),
-        None => text,
-    }
+fn count(embedder: &dyn Embedder, text: &str) -> usize {
+    if text.is_empty() { 0 } else { embedder.token_ranges(text).len() }
+}
+
+/// The title as the model sees it: none that is blank, and at most half of the budget.
+fn title_within<'a>(title: Option<&'a str>, embedder: &dyn Embedder, budget: usize) -> Option<&'a str> {
+    let title = title.filter(|title| !title.trim().is_empty())?;
+    Some(match embedder.token_ranges(title).get((budget / 2).max(1)) {
+        Some(beyond) => title[..beyond.start].trim_end(),
+        None => title,
+    })
 }
 
 /// `Auto` looks at the media type, then at the end of the id; what is left to it then looks at the text.
@@ -346,24 +419,24 @@ fn resolve_kind(configured: ChunkerKind, document: &Document) -> ChunkerKind {
     }
 }
 
-/// Chunks whose model input is unchanged keep their vectors.
+/// Chunks whose model input is unchanged keep their vectors, unless those are not the model's.
 fn reuse_vectors(
     snapshot: &Snapshot,
+    splitter: &Splitter<'_>,
     id: &DocumentId,
     chunks: &mut [PreparedChunk],
-    report: &mut AddReport,
 ) -> Result<()> {
-    let Some(stored) = snapshot.document(id)? else { return Ok(()) };
+    let Some(stored) = snapshot.document(id)?.filter(|stored| came_with(stored, None)) else { return Ok(()) };
+    let title = title_within(stored.title.as_deref(), splitter.embedder, splitter.budget);
     let mut known: HashMap<String, Vec<f32>> = HashMap::new();
     for chunk in snapshot.stored_chunks(id)? {
-        let input = index_text(stored.title.as_deref(), &chunk.heading, &stored.text[chunk.start..chunk.end]);
+        let input = index_text(title, &chunk.heading, &stored.text[chunk.start..chunk.end]);
         if let Some(vector) = chunk.vectors.into_iter().next() {
             known.insert(input, vector);
         }
     }
     for chunk in chunks {
         chunk.vector = known.get(&chunk.input).cloned();
-        report.chunks_reused += u64::from(chunk.vector.is_some());
     }
     Ok(())
 }
@@ -385,17 +458,18 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
             }
             Ok(operations)
         }
-        Err(error) if prepared.len() <= 1 || !matches!(error, Error::Embedding(_)) => match prepared.first() {
-            Some(document) => reject(report, &document.document.id, error).map(|()| Vec::new()),
-            None => Err(error),
-        },
-        Err(_) => {
-            let mut operations = Vec::new();
-            for document in prepared {
-                operations.extend(embed_batch(parts, vec![document], report)?);
+        Err(error) if !is_of_a_document(&error) => Err(error),
+        Err(error) => match prepared.as_slice() {
+            [] => Err(error),
+            [document] => reject(report, &document.document.id, error).map(|()| Vec::new()),
+            [..] => {
+                let mut operations = Vec::with_capacity(prepared.len());
+                for document in prepared {
+                    operations.extend(embed_batch(parts, vec![document], report)?);
+                }
+                Ok(operations)
             }
-            Ok(operations)
-        }
+        },
     }
 }
 
@@ -433,8 +507,10 @@ fn commit(parts: &Parts, operations: Vec<Operation>, report: &mut AddReport) -> 
     if operations.is_empty() {
         return Ok(());
     }
+    let documents = operations.len() as u64;
     let written = parts.store.write(parts.info.id, operations)?;
+    // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
-    report.replaced += written.replaced;
+    report.replaced += documents - written.added;
     Ok(())
 }

@@ -149,14 +149,15 @@ impl Parts {
         }
     }
 
-    pub(crate) fn stats(&self) -> Result<CollectionStats> {
+    /// The collection in numbers. What the whole database takes on disk is counted by the caller, once for all.
+    pub(crate) fn stats(&self, bytes_on_disk: u64) -> Result<CollectionStats> {
         let snapshot = self.store.snapshot(self.info.id)?;
         Ok(CollectionStats {
             name: self.info.name.clone(),
             documents: snapshot.documents(),
             chunks: snapshot.chunks(),
             segments: snapshot.segments(),
-            bytes_on_disk: self.store.bytes_on_disk()?,
+            bytes_on_disk,
             model: self.model_name().to_owned(),
             dims: self.space().dims,
         })

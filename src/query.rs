@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::embed::{NoStatistics, WordStatistics};
 use crate::fuse::{self, Fusion};
 use crate::parts::Parts;
-use crate::types::{Hit, LIMIT_MAX, Mode, Query, Ranks, Scores, SearchResults, Timings};
+use crate::types::{Hit, Mode, Query, Ranks, Scores, SearchResults, Timings};
 use crate::{Error, Result};
 
 /// Chunks that each leg hands to the fusion, at least.
@@ -24,24 +24,24 @@ const CANDIDATES_MIN: usize = 100;
 pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<SearchResults> {
     let start = Instant::now();
     let mode = validate(parts, query)?;
-    let vector = query_vector(parts, snapshot, query, mode)?;
+    let (vector, query_cut) = query_vector(parts, snapshot, query, mode)?;
     let embedded = Instant::now();
     let allowed = query.filter.as_ref().map(|filter| snapshot.matching_chunks(filter)).transpose()?;
     let filtered = Instant::now();
 
     let mut depth = query.candidates.unwrap_or(CANDIDATES_MIN.max(query.limit * 4)).max(query.limit);
-    let (ranked, retrieved) = loop {
+    let (ranked, retrieved, degraded) = loop {
         let legs = retrieve(snapshot, query, mode, vector.as_deref(), allowed.as_ref(), depth)?;
         let retrieved = Instant::now();
         let ranked = rank(parts, snapshot, query, mode, vector.as_deref(), &legs)?;
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
-            break (ranked, retrieved);
+            break (ranked, retrieved, degraded(parts, &legs, query_cut));
         }
         depth *= 4;
     };
     let fused = Instant::now();
-    let hits = ranked.into_iter().map(|candidate| candidate.into_hit(mode)).collect();
+    let hits = ranked.into_iter().map(Candidate::into_hit).collect();
 
     let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
     let end = Instant::now();
@@ -53,26 +53,12 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
         hydrate: ms(fused, end),
         total: ms(start, end),
     };
-    Ok(SearchResults { hits, mode, degraded: None, timings_ms })
+    Ok(SearchResults { hits, mode, degraded, timings_ms })
 }
 
 /// Refuses what cannot be answered and says which mode answers.
 fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
-    if query.limit == 0 || query.limit > LIMIT_MAX {
-        return Err(Error::invalid(format!("limit must be 1 to {LIMIT_MAX}; got {}", query.limit)));
-    }
-    if query.min_score.is_some_and(f32::is_nan) {
-        return Err(Error::invalid("min_score is not a number"));
-    }
-    if let Some(lambda) = query.mmr.filter(|lambda| !(0.0..=1.0).contains(lambda)) {
-        return Err(Error::invalid(format!("mmr must lie between 0 (variety) and 1 (relevance); got {lambda}")));
-    }
-    if let Some(fusion) = &query.fusion {
-        fusion.validate()?;
-    }
-    if query.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
-        return Err(Error::invalid("the query is empty; ask with at least one word"));
-    }
+    query.validate()?;
     if let Some(vector) = &query.vector {
         parts.validate_vector(vector, "the query")?;
     }
@@ -100,21 +86,39 @@ fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
     Ok(mode)
 }
 
-fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -> Result<Option<Vec<f32>>> {
+/// The query's vector, and whether the model read only a part of its words.
+fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -> Result<(Option<Vec<f32>>, bool)> {
     if mode == Mode::Text {
-        return Ok(None);
+        return Ok((None, false));
     }
     if query.vector.is_some() {
-        return Ok(query.vector.clone());
+        return Ok((query.vector.clone(), false));
     }
-    let (Some(text), Some(embedder)) = (&query.text, parts.embedder()?) else { return Ok(None) };
+    let (Some(text), Some(embedder)) = (&query.text, parts.embedder()?) else { return Ok((None, false)) };
     let statistics = SnapshotStatistics(snapshot);
     let embeddings = embedder.embed_queries(&[text], &statistics)?;
     embeddings.expect(1, embedder.spec())?;
     parts
         .validate_vector(&embeddings.values, "the query's embedding")
         .map_err(|error| Error::Embedding(error.to_string()))?;
-    Ok(Some(embeddings.values))
+    Ok((Some(embeddings.values), embeddings.truncated > 0))
+}
+
+/// What of the query was left out, in words; `None` where nothing was.
+fn degraded(parts: &Parts, legs: &Legs, query_cut: bool) -> Option<String> {
+    let mut left_out = Vec::new();
+    if let (true, Some(spec)) = (query_cut, &parts.config.model) {
+        left_out.push(format!("the vector search read the first {} tokens of the query alone", spec.max_tokens));
+    }
+    if let Some(text) = &legs.text {
+        if text.bytes_dropped > 0 {
+            left_out.push(format!("the text search left out the last {} bytes of the query", text.bytes_dropped));
+        }
+        if text.terms_dropped > 0 {
+            left_out.push(format!("the text search left out {} words of the query", text.terms_dropped));
+        }
+    }
+    (!left_out.is_empty()).then(|| format!("{}; ask with a shorter one", left_out.join("; ")))
 }
 
 /// How common words are in the collection, as the snapshot sees it.
@@ -192,8 +196,9 @@ fn rank(
     }
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
     let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
-    if let (Some(lambda), Some(_)) = (query.mmr, vector) {
-        ordered = diversify(snapshot, ordered, lambda, query.limit)?;
+    if let Some(lambda) = query.mmr {
+        let relevance = ordered.iter().map(|candidate| relevance(parts, mode, legs, candidate.score)).collect();
+        ordered = diversify(parts, snapshot, ordered, relevance, lambda, query.limit)?;
     }
     ordered.truncate(query.limit);
     Ok(ordered)
@@ -305,26 +310,39 @@ fn place_of(candidate: &Candidate) -> Option<(&quiverdb_storage::DocumentId, u32
     candidate.passage.as_ref().map(|passage| (&passage.document, passage.ordinal))
 }
 
-/// Picks by maximal marginal relevance over the vectors of the candidates.
-fn diversify(snapshot: &Snapshot, candidates: Vec<Candidate>, lambda: f32, limit: usize) -> Result<Vec<Candidate>> {
-    let chunks: Vec<ChunkNumber> = candidates.iter().map(|candidate| candidate.chunk).collect();
-    let mut similarity = Vec::with_capacity(chunks.len());
-    for chunk in &chunks {
-        let vector = snapshot.vector(0, *chunk)?;
-        similarity.push(snapshot.similarities(0, &vector, &chunks)?);
+/// A score on the scale of similarities, 0..1: what is traded against variety must be measured alike.
+fn relevance(parts: &Parts, mode: Mode, legs: &Legs, score: f32) -> f32 {
+    match (mode, &legs.text) {
+        (Mode::Dense, _) => parts.space().metric.unit_similarity(score),
+        (Mode::Text, Some(text)) if text.maximum > 0.0 => score / text.maximum,
+        (Mode::Text | Mode::Hybrid, _) => score,
     }
-    let relevance: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
-    let picked = fuse::mmr(&relevance, &|a, b| similarity[a][b], lambda, limit);
+}
+
+/// Picks by maximal marginal relevance over the stored vectors of the candidates.
+fn diversify(
+    parts: &Parts,
+    snapshot: &Snapshot,
+    candidates: Vec<Candidate>,
+    relevance: Vec<f32>,
+    lambda: f32,
+    limit: usize,
+) -> Result<Vec<Candidate>> {
+    let metric = parts.space().metric;
+    let similarities = |pick: usize, others: &[usize]| -> Result<Vec<f32>> {
+        let vector = snapshot.vector(0, candidates[pick].chunk)?;
+        let others: Vec<ChunkNumber> = others.iter().map(|other| candidates[*other].chunk).collect();
+        let scores = snapshot.similarities(0, &vector, &others)?;
+        Ok(scores.into_iter().map(|score| metric.unit_similarity(score)).collect())
+    };
+    let picked = fuse::mmr(&relevance, similarities, lambda, limit)?;
     let mut slots: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
     Ok(picked.into_iter().filter_map(|index| slots[index].take()).collect())
 }
 
 impl Candidate {
-    fn into_hit(self, mode: Mode) -> Hit {
-        let Self { chunk: _, score, mut scores, ranks, passage } = self;
-        if mode == Mode::Text {
-            scores.dense = None;
-        }
+    fn into_hit(self) -> Hit {
+        let Self { chunk: _, score, scores, ranks, passage } = self;
         let passage = passage.expect("candidates are hydrated before they become hits");
         Hit {
             document: passage.document,

@@ -253,6 +253,30 @@ impl Query {
         self.candidates = Some(candidates);
         self
     }
+
+    /// Refuses what no collection could answer. A search asks this first; ask it yourself before other work that a bad
+    /// query would waste.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a limit, score or weight out of range, and for an empty text.
+    pub fn validate(&self) -> Result<()> {
+        if self.limit == 0 || self.limit > LIMIT_MAX {
+            return Err(Error::invalid(format!("limit must be 1 to {LIMIT_MAX}; got {}", self.limit)));
+        }
+        if self.min_score.is_some_and(f32::is_nan) {
+            return Err(Error::invalid("min_score is not a number"));
+        }
+        if let Some(lambda) = self.mmr.filter(|lambda| !(0.0..=1.0).contains(lambda)) {
+            return Err(Error::invalid(format!("mmr must lie between 0 (variety) and 1 (relevance); got {lambda}")));
+        }
+        if let Some(fusion) = &self.fusion {
+            fusion.validate()?;
+        }
+        if self.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
+            return Err(Error::invalid("the query is empty; ask with at least one word"));
+        }
+        Ok(())
+    }
 }
 
 /// A passage that answers, and why it stands where it stands.
@@ -379,32 +403,6 @@ pub struct AddReport {
     pub texts_truncated: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
-}
-
-impl AddReport {
-    /// Adds another report's counts to this one.
-    pub(crate) fn absorb(&mut self, other: AddReport) {
-        let AddReport {
-            added,
-            replaced,
-            unchanged,
-            removed,
-            rejected,
-            chunks_embedded,
-            chunks_reused,
-            texts_truncated,
-            seconds,
-        } = other;
-        self.added += added;
-        self.replaced += replaced;
-        self.unchanged += unchanged;
-        self.removed += removed;
-        self.rejected.extend(rejected);
-        self.chunks_embedded += chunks_embedded;
-        self.chunks_reused += chunks_reused;
-        self.texts_truncated += texts_truncated;
-        self.seconds += seconds;
-    }
 }
 
 /// A document or file that was not taken.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quiverdb::{AddOptions, AddReport, CollectionConfig, Database, Document, DocumentId, Metric, Mode, Query};
+use quiverdb::embed::{Embeddings, ModelSpec};
+use quiverdb::{
+    AddOptions, AddReport, CollectionConfig, Database, Document, DocumentId, Embedder, Metric, Mode, Query,
+};
 use serde_json::json;
 
 use crate::scenes::{Chance, Letters, child, folder, four_notes, ids, long_text, notes, role, search};
@@ -356,11 +359,205 @@ fn a_batch_lists_what_it_rejects_and_takes_the_rest() {
     documents.push(Document::new("x".repeat(513), "text"));
     documents.push(Document::new("bread", "A later document of the same id counts."));
     let report = notes.add_many(documents).unwrap();
-    assert_eq!((report.added, report.rejected.len()), (4, 2), "{report:?}");
+    assert_eq!((report.added, report.replaced, report.rejected.len()), (4, 1, 2), "{report:?}");
     assert_eq!(report.rejected[0].source, "no-object");
     assert!(report.rejected[0].reason.contains("array"), "{}", report.rejected[0].reason);
     assert!(report.rejected[1].reason.contains("513"), "{}", report.rejected[1].reason);
     assert_eq!(notes.get("bread").unwrap().unwrap().text, "A later document of the same id counts.");
+}
+
+/// One after the other, in one batch, or as a rehearsal: the counts are the same.
+#[test]
+fn an_id_given_again_counts_as_if_it_had_come_later() {
+    let bad = || Document::new("a", "text").metadata(json!(1));
+    let version = |n: u32| Document::new("a", format!("version {n}"));
+    let (_db, batch) = notes();
+    let (_db, single) = notes();
+    batch.add(version(0)).unwrap();
+    single.add(version(0)).unwrap();
+    let rounds = [
+        vec![version(1), bad()],
+        vec![version(2), version(3), version(3), version(2)],
+        vec![version(4), version(2)],
+        vec![Document::new("b", "new"), Document::new("b", "newer"), version(2), Document::new("b", "newer")],
+    ];
+    for (round, documents) in rounds.into_iter().enumerate() {
+        let rehearsal = AddOptions { dry_run: true, ..AddOptions::default() };
+        let forecast = batch.add_with(documents.clone().into_iter().map(Ok), &rehearsal).unwrap();
+        let report = batch.add_many(documents.clone()).unwrap();
+        let mut expected = (0, 0, 0, 0);
+        for document in documents {
+            match single.add(document) {
+                Ok(one) => {
+                    let (added, replaced, unchanged, rejected) = expected;
+                    expected = (added + one.added, replaced + one.replaced, unchanged + one.unchanged, rejected);
+                }
+                Err(_) => expected.3 += 1,
+            }
+        }
+        for report in [forecast, report] {
+            let counts = (report.added, report.replaced, report.unchanged, report.rejected.len());
+            assert_eq!(counts, expected, "round {round}: {report:?}");
+        }
+        for id in ["a", "b"] {
+            assert_eq!(batch.get(id).unwrap(), single.get(id).unwrap(), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_vector_of_your_own_comes_back_and_is_never_taken_for_the_models() {
+    let db = Database::in_memory().unwrap();
+    let points = db.collection_with("points", CollectionConfig::new().external(2)).unwrap();
+    points.add(Document::new("a", "east").vector(vec![0.1, 2.5])).unwrap();
+    let mut document = points.get("a").unwrap().unwrap();
+    assert_eq!(document.vector, Some(vec![0.1, 2.5]));
+    assert_eq!(points.scan().unwrap().next().unwrap().unwrap(), document);
+    document.text.push_str(", edited");
+    assert_eq!(points.add(document.clone()).unwrap().replaced, 1);
+    assert_eq!(points.get("a").unwrap(), Some(document));
+
+    let config = CollectionConfig::new().embedder(Arc::new(Letters::new()));
+    let words = db.collection_with("words", config).unwrap();
+    let mut elsewhere = vec![0.0; 27];
+    elsewhere[25] = 1.0;
+    words.add(Document::new("apple", "apple").vector(elsewhere.clone())).unwrap();
+    assert_eq!(words.get("apple").unwrap().unwrap().vector, Some(elsewhere));
+    let report = words.add(Document::new("apple", "apple")).unwrap();
+    assert_eq!((report.replaced, report.chunks_embedded, report.chunks_reused), (1, 1, 0));
+    assert_eq!(words.get("apple").unwrap().unwrap().vector, None);
+    let hits = search(&words, Query::text("pizza").mode(Mode::Dense));
+    assert_eq!(hits[0].score, 1.0, "the vector is not the model's");
+}
+
+#[test]
+fn vectors_are_kept_under_long_and_blank_titles() {
+    for title in ["A title of many words. ".repeat(400), " \t".into(), String::new()] {
+        let (_db, notes) = notes();
+        let document = Document::new("a", long_text("glaciers", 4)).title(title);
+        let first = notes.add(document.clone()).unwrap();
+        let second = notes.add(document.metadata(json!({"year": 2}))).unwrap();
+        assert_eq!((second.chunks_embedded, second.chunks_reused), (0, first.chunks_embedded));
+    }
+}
+
+/// A model that reads so many words and marks, its prompt among them.
+struct Prompted(ModelSpec);
+
+impl Embedder for Prompted {
+    fn spec(&self) -> &ModelSpec {
+        &self.0
+    }
+
+    fn embed_documents(&self, texts: &[&str]) -> quiverdb::Result<Embeddings> {
+        let tokens = |text: &&str| self.token_ranges(&format!("{}{text}", self.0.document_prompt)).len();
+        let truncated = texts.iter().filter(|text| tokens(text) > self.0.max_tokens).count();
+        Ok(Embeddings { dims: 2, values: vec![1.0; texts.len() * 2], truncated })
+    }
+}
+
+fn prompted() -> CollectionConfig {
+    let mut spec = ModelSpec::new("prompted", 2);
+    spec.max_tokens = 24;
+    spec.document_prompt = "this is a passage of some text: ".into();
+    CollectionConfig::new().embedder(Arc::new(Prompted(spec)))
+}
+
+#[test]
+fn chunks_leave_room_for_the_models_prompt() {
+    let notes = Database::in_memory().unwrap().collection_with("notes", prompted()).unwrap();
+    let report = notes.add(Document::new("a", long_text("glaciers", 3)).title("Ice")).unwrap();
+    assert!(report.chunks_embedded > 20, "{report:?}");
+    assert_eq!(report.texts_truncated, 0);
+}
+
+#[test]
+fn what_is_left_out_of_a_query_is_said() {
+    let notes = Database::in_memory().unwrap().collection_with("notes", prompted()).unwrap();
+    notes.add(Document::new("a", "Let the dough rise.")).unwrap();
+    let degraded = |text: &str, mode| notes.search(Query::text(text).mode(mode)).unwrap().degraded;
+    let (long, longer) = ("dough ".repeat(30), "dough ".repeat(20_000));
+    let many: String = (0..1_100).map(|n| format!("w{n} ")).collect();
+    for (text, mode, words) in [
+        (&long, Mode::Dense, &["first 24 tokens"][..]),
+        (&long, Mode::Hybrid, &["first 24 tokens"]),
+        (&longer, Mode::Text, &["last 87232 bytes"]),
+        (&longer, Mode::Hybrid, &["first 24 tokens", "last 87232 bytes"]),
+        (&many, Mode::Text, &["76 words"]),
+    ] {
+        let said = degraded(text, mode).unwrap_or_default();
+        assert!(words.iter().all(|word| said.contains(word)), "{mode:?}: {said:?} lacks one of {words:?}");
+    }
+    for (text, mode) in [("dough", Mode::Hybrid), (long.as_str(), Mode::Text)] {
+        assert_eq!(degraded(text, mode), None);
+    }
+}
+
+#[test]
+fn variety_is_traded_for_in_every_mode_and_metric() {
+    let (_db, notes) = notes();
+    let twin = "The harbour lies below the old town, and the harbour is never frozen.";
+    let texts = [("a", twin), ("b", twin), ("c", "Seals were counted again last winter, in one harbour or another.")];
+    notes.add_many(texts.map(|(id, text)| Document::new(id, text))).unwrap();
+    for mode in [Mode::Text, Mode::Dense, Mode::Hybrid] {
+        let varied = notes.search(Query::text("harbour").mode(mode).mmr(0.4).limit(2)).unwrap();
+        assert_eq!(ids(&varied.hits), ["a", "c"], "{mode:?}");
+        let relevant = notes.search(Query::text("harbour").mode(mode).mmr(1.0).limit(2)).unwrap();
+        assert_eq!(ids(&relevant.hits), ["a", "b"], "{mode:?}");
+    }
+    // Distances have no bound: on their own scale the twin at 1.01 would win against the far one at 3.
+    let db = Database::in_memory().unwrap();
+    let points = db.collection_with("points", CollectionConfig::new().external(1).metric(Metric::L2)).unwrap();
+    points
+        .add_many([("a", 1.0), ("b", 1.01), ("c", 3.0)].map(|(id, x)| Document::new(id, id).vector(vec![x])))
+        .unwrap();
+    let varied = points.search(Query::vector(vec![0.0]).mmr(0.6).limit(2)).unwrap();
+    assert_eq!(ids(&varied.hits), ["a", "c"]);
+}
+
+#[test]
+fn a_collection_is_known_by_its_name() {
+    let (db, _notes) = notes();
+    assert!(db.has_collection("notes").unwrap());
+    assert!(!db.has_collection("note").unwrap());
+}
+
+fn points_in(folder: &std::path::Path) -> (Database, quiverdb::Collection) {
+    let db = Database::open(folder).unwrap();
+    let points = db.collection_with("points", CollectionConfig::new().external(1)).unwrap();
+    (db, points)
+}
+
+fn point(id: i64) -> Document {
+    Document::new(id, "a point").vector(vec![1.0])
+}
+
+/// Segments are built of 8,192 chunks.
+const BEFORE_A_SEGMENT: i64 = 8_191;
+
+#[test]
+fn documents_added_one_by_one_are_sealed_too() {
+    let folder = folder();
+    let (_db, points) = points_in(folder.path());
+    points.add_many((0..BEFORE_A_SEGMENT).map(point)).unwrap();
+    assert_eq!(points.stats().unwrap().segments, 0);
+    points.add(point(BEFORE_A_SEGMENT)).unwrap();
+    assert_eq!(points.stats().unwrap().segments, 1);
+}
+
+#[test]
+fn what_is_committed_is_reported_even_where_it_cannot_be_sealed() {
+    let folder = folder();
+    let (db, points) = points_in(folder.path());
+    let in_the_way = folder.path().join("segments");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let report = points.add_many((0..=BEFORE_A_SEGMENT).map(point)).unwrap();
+    assert_eq!((report.added, points.stats().unwrap().segments), (8_192, 0));
+    assert_eq!(points.add(point(-1)).unwrap().added, 1);
+    std::fs::remove_file(&in_the_way).unwrap();
+    points.add(point(-2)).unwrap();
+    assert_eq!(points.stats().unwrap().segments, 1, "the next one tries again");
+    assert_eq!(db.check().unwrap(), Vec::<String>::new());
 }
 
 #[test]

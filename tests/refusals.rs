@@ -319,6 +319,12 @@ impl Embedder for Failing {
         if any("fail") {
             return Err(Error::Embedding("the model is tired".into()));
         }
+        if any("refuse") {
+            return Err(Error::InvalidInput("the model does not read this".into()));
+        }
+        if any("vanish") {
+            return Err(Error::Model { model: "failing".into(), reason: "its weights are gone".into() });
+        }
         let dims = if any("narrow") { 2 } else { 3 };
         let rows = if any("missing") { texts.len() - 1 } else { texts.len() };
         let value = |text: &str| match text {
@@ -353,13 +359,48 @@ fn one_text_that_fails_does_not_take_its_batch_with_it() {
     let db = Database::in_memory().unwrap();
     let config = CollectionConfig::new().embedder(Arc::new(Failing(ModelSpec::new("failing", 3))));
     let notes = db.collection_with("notes", config).unwrap();
-    for (round, failure) in (0..).zip(["fail", "narrow", "missing", "nan", "zero"]) {
+    for (round, failure) in (0..).zip(["fail", "refuse", "narrow", "missing", "nan", "zero"]) {
         let text = |n: i64| if n == 3 { failure.to_owned() } else { format!("good {n}") };
         let report = notes.add_many((0..8).map(|n| Document::new(round * 10 + n, text(n)))).unwrap();
         assert_eq!((report.added, report.rejected.len()), (7, 1), "{failure}: {report:?}");
         assert_eq!(report.rejected[0].source, (round * 10 + 3).to_string(), "{failure}");
     }
     assert_eq!(db.check().unwrap(), Vec::<String>::new());
+}
+
+/// Thousands of rejected documents would hide what is wrong, and read as if they were.
+#[test]
+fn a_model_that_is_not_there_is_no_fault_of_the_documents() {
+    let db = Database::in_memory().unwrap();
+    let failing = || CollectionConfig::new().embedder(Arc::new(Failing(ModelSpec::new("failing", 3))));
+    let notes = db.collection_with("notes", failing()).unwrap();
+    let many = || (0..100).map(|n| Document::new(n, "good"));
+    let by_name = db.collection("notes").unwrap();
+    let error = refused(&db, || by_name.add_many(many()));
+    assert!(matches!(error, Error::ModelRequired { .. }), "{error:?}");
+    let error = notes.add_many(many().chain([Document::new("a", "vanish")])).unwrap_err();
+    assert!(matches!(error, Error::Model { .. }), "{error:?}");
+    // What needs no model goes on without.
+    let own = Document::new("own", "text").vector(vec![1.0; 3]);
+    assert_eq!(by_name.add_many([own.clone()]).unwrap().added, 1);
+    assert_eq!(by_name.add_many([own]).unwrap().unchanged, 1);
+}
+
+#[test]
+fn an_oversized_document_does_not_take_its_batch_with_it() {
+    let (db, notes) = notes();
+    let deep = (0..101).fold(json!(1), |inner, _| json!({"in": inner}));
+    let bad = [
+        ("title", Document::new("title", "text").title("t".repeat(65_537))),
+        ("nested", Document::new("nested", "text").metadata(deep)),
+        ("metadata", Document::new("metadata", "text").metadata(json!({"long": "x".repeat(16 << 20)}))),
+    ];
+    for (word, document) in &bad {
+        refused_saying(&db, &[&format!("`{word}`"), word], || notes.add(document.clone()));
+    }
+    let documents = four_notes().into_iter().chain(bad.map(|(_, document)| document));
+    let report = notes.add_many(documents).unwrap();
+    assert_eq!((report.added, report.rejected.len()), (4, 3), "{report:?}");
 }
 
 #[test]

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quiverdb::chunk::ChunkerKind;
+use quiverdb::embed::builtin::DistillOptions;
 use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
 use quiverdb::{Filter, Language, Metric, Mode};
 use serde::de::DeserializeOwned;
+
+use super::session::Mistake;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -135,6 +138,24 @@ pub(crate) enum FusionName {
 }
 
 impl Ranking {
+    /// Refuses options that would have no effect.
+    pub(crate) fn check(&self) -> Result<(), Mistake> {
+        let option = if self.fusion.is_some() { "--fusion" } else { "--weight" };
+        match (self.mode, self.fusion, self.weight) {
+            (Some(mode @ (Mode::Dense | Mode::Text)), Some(_), _)
+            | (Some(mode @ (Mode::Dense | Mode::Text)), _, Some(_)) => {
+                let message =
+                    format!("{option} says how hybrid search fuses its legs; --mode {} has one only", mode.name());
+                Err(Mistake::new(message).hint(format!("leave out {option}, or --mode")))
+            }
+            (_, Some(FusionName::Rank), Some(weight)) => {
+                let message = format!("--fusion rank weighs both legs alike; got --weight {weight}");
+                Err(Mistake::new(message).hint("leave out --weight, or use --fusion score"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The fusion asked for; `None` where the model's own is.
     pub(crate) fn fusion(&self) -> Option<Fusion> {
         match (self.fusion, self.weight) {
@@ -148,7 +169,7 @@ impl Ranking {
 
 #[derive(Args)]
 pub(crate) struct Add {
-    /// Files (text, Markdown, HTML, JSONL, ...) and folders; `-` reads JSONL documents from stdin
+    /// Files (text, Markdown, code, JSON, JSONL) and folders; `-` reads JSONL documents from stdin
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -290,22 +311,22 @@ pub(crate) struct Distill {
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: PathBuf,
     /// Dimensions of the new model
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = DistillOptions::default().dims, value_name = "N")]
     pub(crate) dims: usize,
     /// Sentences, phrases and short passages that the encoder reads
-    #[arg(long, default_value_t = 150_000, value_name = "N")]
+    #[arg(long, default_value_t = DistillOptions::default().sentences_max, value_name = "N")]
     pub(crate) sentences: usize,
     /// Passes over them
-    #[arg(long, default_value_t = 6, value_name = "N")]
+    #[arg(long, default_value_t = DistillOptions::default().epochs, value_name = "N")]
     pub(crate) epochs: usize,
     /// Sentences of a training step
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = DistillOptions::default().batch, value_name = "N")]
     pub(crate) batch: usize,
     /// The learning rate of Adam
-    #[arg(long, default_value_t = 1e-3, value_name = "X")]
+    #[arg(long, default_value_t = DistillOptions::default().learning_rate, value_name = "X")]
     pub(crate) learning_rate: f32,
     /// The same seed makes the same model
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = DistillOptions::default().seed, value_name = "N")]
     pub(crate) seed: u64,
     /// Keep the encoder's vectors here, so that a second run or one after Ctrl-C need not make them again
     #[arg(long, value_name = "FILE")]
@@ -387,4 +408,48 @@ pub(crate) struct BenchSearch {
 /// Reads a name as serde does, so that flags and JSON know the same ones.
 fn by_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Verb {
+        match Arguments::try_parse_from(line.split(' ')) {
+            Ok(arguments) => arguments.verb,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn distilling_has_the_defaults_of_the_library() {
+        let Verb::Models(Models { verb: Some(ModelsVerb::Distill(given)) }) =
+            parsed("quiver models distill teacher --out model --texts texts.jsonl")
+        else {
+            panic!("no `models distill`")
+        };
+        let defaults = DistillOptions::default();
+        assert_eq!((given.dims, given.sentences), (defaults.dims, defaults.sentences_max));
+        assert_eq!((given.epochs, given.batch, given.seed), (defaults.epochs, defaults.batch, defaults.seed));
+        assert_eq!(given.learning_rate, defaults.learning_rate);
+    }
+
+    #[test]
+    fn options_without_effect_are_refused() {
+        let refused = |options: &str| {
+            let Verb::Search(search) = parsed(&format!("quiver search {options} dough")) else { panic!("no search") };
+            search.ranking.check().err().map(|mistake| mistake.to_string())
+        };
+        for (options, words) in [
+            ("--mode dense --fusion score", ["--fusion", "--mode dense"]),
+            ("--mode text --weight 2", ["--weight", "--mode text"]),
+            ("--fusion rank --weight 2", ["--fusion rank", "--weight 2"]),
+        ] {
+            let message = refused(options).unwrap_or_default();
+            assert!(words.iter().all(|word| message.contains(word)), "{options}: {message}");
+        }
+        for options in ["--mode dense", "--fusion rank", "--mode hybrid --fusion score --weight 2", "--weight 2"] {
+            assert_eq!(refused(options), None, "{options}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::{CollectionsVerb, CreateCollection};
 use super::operate::table;
 use super::output::{FAINT, styled};
-use super::session::{Mistake, Outcome, Session, has};
+use super::session::{Mistake, Outcome, Session};
 
 /// `quiver collections`.
 pub(crate) fn run(session: &Session, verb: Option<CollectionsVerb>) -> Result<Outcome> {
@@ -39,8 +39,8 @@ fn list(session: &Session) -> Result<Outcome> {
 
 fn create(session: &Session, arguments: &CreateCollection) -> Result<Outcome> {
     let config = config(arguments)?;
-    let database = session.existing_or_new()?;
-    if has(&database, &arguments.name)? {
+    let database = session.existing_or_new(&arguments.name, &config)?;
+    if database.has_collection(&arguments.name)? {
         let message = format!("collection `{}` exists already", arguments.name);
         let hint = format!("`quiver collections show {}` prints its settings, `drop` makes room", arguments.name);
         return Err(Mistake::new(message).hint(hint).into());

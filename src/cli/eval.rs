@@ -26,6 +26,7 @@ const BATCH_QUERIES: usize = 64;
 
 /// `quiver eval`.
 pub(crate) fn run(session: &Session, arguments: &Eval) -> Result<Outcome> {
+    arguments.ranking.check()?;
     let qrels = sources::qrels(&arguments.qrels)?;
     let all = sources::queries(&arguments.queries)?;
     let (judged, unjudged): (Vec<_>, Vec<_>) = all.into_iter().partition(|query| qrels.of(&query.id).is_some());

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use quiverdb::types::Rejected;
 use quiverdb::{AddOptions, AddReport, Collection, Document, DocumentId};
 use serde_json::Value;
 
@@ -98,7 +99,9 @@ fn gone(
     seen: &HashSet<DocumentId>,
     report: &AddReport,
 ) -> Result<Vec<DocumentId>> {
-    let unread: Vec<&Path> = report.rejected.iter().map(|entry| Path::new(without_line(&entry.source))).collect();
+    // Whether a number is a row's or part of the file's name cannot be told, so both are spared.
+    let readings = |entry: &'_ Rejected| [entry.source.clone(), without_row(&entry.source).to_owned()];
+    let unread: Vec<PathBuf> = report.rejected.iter().flat_map(readings).map(PathBuf::from).collect();
     let mut gone = Vec::new();
     for document in collection.scan()? {
         let document = document?;
@@ -112,10 +115,10 @@ fn gone(
     Ok(gone)
 }
 
-/// `rows.jsonl:7` without its line number.
-fn without_line(source: &str) -> &str {
-    match source.rsplit_once(':') {
-        Some((path, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => path,
+/// `rows.jsonl:7` without its line, `rows.json#7` without its place in the array.
+fn without_row(source: &str) -> &str {
+    match source.rsplit_once([':', '#']) {
+        Some((path, row)) if !row.is_empty() && row.bytes().all(|byte| byte.is_ascii_digit()) => path,
         Some(_) | None => source,
     }
 }
@@ -162,7 +165,6 @@ pub(crate) fn describe(report: &AddReport) -> String {
 mod tests {
     use super::*;
     use quiverdb::Database;
-    use quiverdb::types::Rejected;
     use serde_json::json;
 
     fn from(id: &str, source: &str) -> Document {
@@ -178,10 +180,12 @@ mod tests {
             from("other.md", "/ab/other.md"),
             from("unreadable.md", "/a/unreadable.md"),
             from("rows.jsonl#1", "/a/rows.jsonl"),
+            from("array", "/a/array.json"),
+            from("log:7", "/a/log:7"),
             from("deep.md", "/a/closed/deep.md"),
             Document::new("by hand", "text"),
         ])?;
-        let rejected = ["/a/unreadable.md", "rows.jsonl:2", "/a/closed"];
+        let rejected = ["/a/unreadable.md", "rows.jsonl:2", "/a/array.json#3", "/a/log:7", "/a/closed"];
         let rejected = rejected.map(|source| Rejected { source: source.into(), reason: String::new() }).to_vec();
         let report = AddReport { rejected, ..AddReport::default() };
         let found = gone(&collection, &["/a".into()], &HashSet::from(["kept.md".into()]), &report)?;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use quiverdb::context::place;
 use quiverdb::eval::EvalQuery;
 use quiverdb::{Collection, DocumentId, Hit, Query, SearchResults};
 use serde::Serialize;
@@ -26,6 +27,8 @@ const REJECTED_SHOWN_MAX: usize = 3;
 
 /// `quiver search`.
 pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
+    // Before anything is added, so that a mistake in the question costs nothing.
+    let queries = questions(arguments)?;
     let collection = if arguments.paths.is_empty() {
         session.collection(&arguments.target.collection)?
     } else {
@@ -36,11 +39,25 @@ pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
         }
         collection
     };
-    match &arguments.queries {
-        Some(file) => answer_all(&session.output, &collection, arguments, &sources::queries(file)?)?,
+    match &queries {
+        Some(queries) => answer_all(&session.output, &collection, arguments, queries)?,
         None => answer(&session.output, &collection, arguments)?,
     }
     Ok(Outcome::Done)
+}
+
+/// The queries of `--queries`; `None` where the question stands on the command line. Refuses what cannot be answered.
+fn questions(arguments: &Search) -> Result<Option<Vec<EvalQuery>>> {
+    arguments.ranking.check()?;
+    let Some(file) = &arguments.queries else {
+        query(arguments, arguments.query.join(" ")).validate()?;
+        return Ok(None);
+    };
+    let queries = sources::queries(file)?;
+    for EvalQuery { id, text } in &queries {
+        query(arguments, text.clone()).validate().with_context(|| format!("query `{id}`"))?;
+    }
+    Ok(Some(queries))
 }
 
 /// `--in`: adds what changed. Files that cannot be added are told of and do not fail the search, whose answer is whole
@@ -138,13 +155,7 @@ fn headings(path: &str, page: &Page) -> String {
 
 /// Title and headings, without saying the same thing twice.
 fn path(hit: &Hit) -> Option<String> {
-    let title = hit.title.as_deref().unwrap_or_default();
-    let path = match (title, hit.heading.as_str()) {
-        ("", heading) => heading.to_owned(),
-        (title, "") => title.to_owned(),
-        (title, heading) if heading.split(" > ").next() == Some(title) => heading.to_owned(),
-        (title, heading) => format!("{title} > {heading}"),
-    };
+    let path = place(hit.title.as_deref(), &hit.heading);
     (!path.is_empty()).then(|| path.replace('\n', " "))
 }
 

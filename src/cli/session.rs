@@ -34,15 +34,18 @@ impl Session {
         self.path.join("data.redb").is_file()
     }
 
-    /// Opens the database, or makes it.
-    pub(crate) fn existing_or_new(&self) -> Result<Database> {
+    /// Opens the database, or makes it for such a collection, but not before it is known that there can be one.
+    pub(crate) fn existing_or_new(&self, name: &str, config: &CollectionConfig) -> Result<Database> {
+        if !self.is_there() {
+            Database::in_memory()?.collection_with(name, config.clone())?;
+        }
         Ok(Database::open(&self.path)?)
     }
 
     /// Opens a collection that must exist, of a database that must exist.
     pub(crate) fn collection(&self, name: &str) -> Result<Collection> {
         let database = self.existing()?;
-        if has(&database, name)? {
+        if database.has_collection(name)? {
             return Ok(database.open_collection(name)?);
         }
         let message = format!("there is no collection `{name}` in {}", self.path.display());
@@ -51,7 +54,7 @@ impl Session {
 
     /// Whether there is such a collection; makes nothing.
     pub(crate) fn has_collection(&self, name: &str) -> Result<bool> {
-        Ok(self.is_there() && has(&self.existing()?, name)?)
+        Ok(self.is_there() && self.existing()?.has_collection(name)?)
     }
 
     /// Opens a collection, or makes it; the model is given only where the user named one.
@@ -60,13 +63,8 @@ impl Session {
             Some(model) => CollectionConfig::new().model(model),
             None => CollectionConfig::new(),
         };
-        Ok(self.existing_or_new()?.collection_with(name, config)?)
+        Ok(self.existing_or_new(name, &config)?.collection_with(name, config)?)
     }
-}
-
-/// Whether the database has a collection of this name.
-pub(crate) fn has(database: &Database, name: &str) -> Result<bool> {
-    Ok(database.collections()?.iter().any(|collection| collection.name == name))
 }
 
 fn names(database: &Database) -> Result<String> {

@@ -3,12 +3,16 @@
 //! Joins the paths of the command line and [`quiverdb::formats`]; `-` is stdin. Paths are made absolute first, so that
 //! a document's `source` tells two folders of the same name apart.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use quiverdb::eval::{EvalQuery, Qrels, Queries};
 use quiverdb::formats::{self, Loaded};
+use quiverdb::types::Rejected;
+use quiverdb::{Document, DocumentId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -39,11 +43,50 @@ impl Sources {
         &self.roots
     }
 
-    /// All documents: those of stdin first, then path by path in the order of their names.
+    /// All documents: those of stdin first, then path by path in the order of their names. Of two of one id from two
+    /// files the second is rejected.
     pub(crate) fn documents(&self) -> impl Iterator<Item = Loaded> {
         let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin").ids_from_content());
-        let files = self.roots.iter().flat_map(|root| formats::load(root));
-        stdin.into_iter().flatten().chain(files)
+        let stdin = stdin.into_iter().flatten().map(|loaded| (PathBuf::from("stdin"), loaded));
+        let files = self.roots.iter().flat_map(|root| {
+            let mut loader = formats::load(root);
+            std::iter::from_fn(move || loader.next().map(|loaded| (loader.file().to_owned(), loaded)))
+        });
+        let one_file = self.roots.len() + usize::from(self.stdin) == 1 && self.roots.iter().all(|root| root.is_file());
+        let mut origins = (!one_file).then(Origins::default);
+        stdin.chain(files).map(move |(file, loaded)| match &mut origins {
+            Some(origins) => loaded.and_then(|document| origins.claim(&file, document)),
+            None => loaded,
+        })
+    }
+}
+
+/// Which file each id of this run came from.
+#[derive(Default)]
+struct Origins {
+    files: HashMap<DocumentId, Rc<Path>>,
+    /// The last one, shared by its rows.
+    last: Option<Rc<Path>>,
+}
+
+impl Origins {
+    /// Takes a document, unless another file has brought its id: it would replace that one's in silence. Rows of one
+    /// file may do so.
+    fn claim(&mut self, file: &Path, document: Document) -> Loaded {
+        let last = self.last.take().filter(|last| **last == *file).unwrap_or_else(|| file.into());
+        self.last = Some(Rc::clone(&last));
+        let first = self.files.entry(document.id.clone()).or_insert(last);
+        if **first == *file {
+            return Ok(document);
+        }
+        let is_file = file.ends_with(document.id.to_string());
+        let way_out = if is_file {
+            "add their common parent, or use another collection"
+        } else {
+            "give them ids of their own, or add the two one after the other to have the later one replace it"
+        };
+        let reason = format!("id `{}` is also that of {}; {way_out}", document.id, first.display());
+        Err(Rejected { source: file.display().to_string(), reason })
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::decode::{Decoded, decode, is_binary, is_utf16};
-use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document};
+use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document, without_line};
 use super::kinds::{Kind, kind};
 use super::time::rfc3339;
 use super::walk::{Walk, walk};
@@ -18,11 +18,17 @@ use crate::DocumentId;
 use crate::markdown::first_heading;
 use crate::types::{Document, Rejected};
 
+const BINARY: &str = "binary file; convert it to text, or name it in a file `.ignore` beside it";
+const UNKNOWN: &str = "neither text in UTF-8 nor of a known kind; convert it to UTF-8, rename it to .txt to have what is no \
+                       UTF-8 replaced, or name it in a file `.ignore` beside it";
+
 /// Documents of a file or folder, one by one. Made by [`super::load`].
 pub struct Loader {
     /// Ids are relative to this folder.
     root: PathBuf,
     files: Walk,
+    /// The one that was opened last.
+    file: PathBuf,
     rows: Option<Rows>,
     files_read: u64,
     lossy: u64,
@@ -53,7 +59,12 @@ impl Loader {
             let root = path.parent().unwrap_or(Path::new("")).to_owned();
             (root, Box::new(std::iter::once(Ok(path.to_owned()))))
         };
-        Self { root, files, rows: None, files_read: 0, lossy: 0 }
+        Self { root, files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0 }
+    }
+
+    /// The file that the last document came from.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// How many files were opened so far.
@@ -87,13 +98,14 @@ impl Loader {
     }
 
     fn open(&mut self, path: &Path) -> Result<Content, Rejected> {
+        path.clone_into(&mut self.file);
         let source = path.to_string_lossy().into_owned();
         let reject = |reason: String| rejected(source.clone(), reason);
         let id = relative_id(&self.root, path).map_err(reject)?;
         let kind = kind(path);
-        if kind == Kind::Unsupported {
+        if let Kind::Unsupported(way_out) = kind {
             let extension = path.extension().unwrap_or_default().to_string_lossy();
-            return Err(reject(format!(".{extension} files are not supported by this version")));
+            return Err(reject(format!(".{extension} files are not supported by this version; {way_out}")));
         }
         let cannot = |error: std::io::Error| reject(format!("cannot be read: {error}"));
         let file = File::open(path).map_err(cannot)?;
@@ -102,7 +114,7 @@ impl Loader {
         let mut reader = BufReader::with_capacity(64 * 1024, file);
         let head = reader.fill_buf().map_err(cannot)?;
         if is_binary(head) {
-            return Err(reject("binary file".to_owned()));
+            return Err(reject(BINARY.to_owned()));
         }
         if kind == Kind::JsonLines && !is_utf16(head) {
             let documents = Documents::Lines(load_jsonl(Box::new(reader), id));
@@ -112,9 +124,9 @@ impl Loader {
         reader.read_to_end(&mut bytes).map_err(cannot)?;
         let text = decode(bytes);
         if kind == Kind::Unknown && text.lossy {
-            return Err(reject("neither text in UTF-8 nor of a known kind".to_owned()));
+            return Err(reject(UNKNOWN.to_owned()));
         }
-        Ok(content(FileText { id, source, modified, kind, text }))
+        content(FileText { id, source, modified, kind, text })
     }
 }
 
@@ -149,21 +161,21 @@ struct FileText {
 }
 
 /// The document or documents of a file's text.
-fn content(file: FileText) -> Content {
-    match file.kind {
+fn content(file: FileText) -> Result<Content, Rejected> {
+    Ok(match file.kind {
         Kind::JsonLines => {
             let reader: Box<dyn BufRead + Send> = Box::new(Cursor::new(file.text.text.into_bytes()));
             Content::Many(Rows { source: file.source, documents: Documents::Lines(load_jsonl(reader, file.id)) })
         }
-        Kind::Json => match json_documents(&file) {
+        Kind::Json => match json_documents(&file)? {
             Some(documents) => {
                 Content::Many(Rows { source: file.source, documents: Documents::Values(documents.into_iter()) })
             }
             None => Content::One(text_document(file, "application/json")),
         },
         Kind::Text(media_type) => Content::One(text_document(file, media_type)),
-        Kind::Unknown | Kind::Unsupported => Content::One(text_document(file, "text/plain")),
-    }
+        Kind::Unknown | Kind::Unsupported(_) => Content::One(text_document(file, "text/plain")),
+    })
 }
 
 fn text_document(file: FileText, media_type: &str) -> Document {
@@ -181,12 +193,23 @@ fn text_document(file: FileText, media_type: &str) -> Document {
     Document { id: DocumentId::Text(id), text, title, metadata: Value::Object(metadata), vector: None }
 }
 
-/// The documents of a JSON file that holds one or an array of them; `None` where it is any other JSON.
-fn json_documents(file: &FileText) -> Option<Vec<Loaded>> {
-    let value: Value = serde_json::from_str(&file.text.text).ok()?;
+/// The documents of a JSON file that holds one or an array of them; `None` where it is any other JSON, or text of
+/// another kind.
+fn json_documents(file: &FileText) -> Result<Option<Vec<Loaded>>, Rejected> {
+    let text = &file.text.text;
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) if was_to_be_json(text) => {
+            let (line, what) = (error.line(), without_line(&error));
+            let reason =
+                format!("not valid JSON at line {line} ({what}); mend it, or rename it to .txt to add it as text");
+            return Err(rejected(file.source.clone(), reason));
+        }
+        Err(_) => return Ok(None),
+    };
     let first = value.get(0).unwrap_or(&value);
     if !looks_like_document(first) {
-        return None;
+        return Ok(None);
     }
     let values = if let Value::Array(values) = value { values } else { vec![value] };
     let load = |(at, value): (usize, Value)| {
@@ -194,7 +217,13 @@ fn json_documents(file: &FileText) -> Option<Vec<Loaded>> {
         document(value, || format!("{}#{number}", file.id))
             .map_err(|reason| rejected(format!("{}#{number}", file.source), format!("document {number}: {reason}")))
     };
-    Some(values.into_iter().enumerate().map(load).collect())
+    Ok(Some(values.into_iter().enumerate().map(load).collect()))
+}
+
+/// Whether a text that is no JSON may be the beginning of some, as in a file that is being written. Taken for a text, it
+/// would stand for the documents that were in the file before.
+fn was_to_be_json(text: &str) -> bool {
+    matches!(text.trim_start().bytes().next(), None | Some(b'{' | b'['))
 }
 
 /// Rows say where they come from, unless they say something else themselves.

@@ -50,9 +50,17 @@ fn an_empty_file_is_an_empty_document() {
 
 #[test]
 fn what_is_no_text_is_rejected_with_the_reason() {
-    assert_eq!(one("a.txt", b"ab\x00c").unwrap_err().reason, "binary file");
-    assert_eq!(one("a.PDF", b"%PDF").unwrap_err().reason, ".PDF files are not supported by this version");
-    assert_eq!(one("a.weird", b"\xff").unwrap_err().reason, "neither text in UTF-8 nor of a known kind");
+    let reasons: [(&str, &[u8], &[&str]); 5] = [
+        ("a.txt", b"ab\x00c", &["binary file", "convert it to text", ".ignore"]),
+        ("a.PDF", b"%PDF", &[".PDF files are not supported by this version", "pdftotext"]),
+        ("a.html", b"<p>", &[".html", "Markdown"]),
+        ("a.csv", b"a,b", &[".csv", "JSONL"]),
+        ("a.weird", b"\xff", &["neither text in UTF-8 nor of a known kind", "rename it to .txt"]),
+    ];
+    for (name, bytes, words) in reasons {
+        let reason = one(name, bytes).unwrap_err().reason;
+        assert!(words.iter().all(|word| reason.contains(word)), "{name}: {reason}");
+    }
     assert_eq!(one("a.weird", b"fine").unwrap().metadata["media_type"], "text/plain");
 }
 
@@ -99,7 +107,7 @@ fn json_is_documents_where_it_looks_like_documents() {
     let folder = folder(&[
         ("a.json", b"[{\"id\":1,\"text\":\"x\"},{\"id\":2}]"),
         ("b.json", b"{\"name\":1}"),
-        ("c.json", b"{broken"),
+        ("c.json", b"broken, and never meant to be JSON"),
     ]);
     let many: Vec<Loaded> = load(&folder.path().join("a.json")).collect();
     assert_eq!(many[0].as_ref().unwrap().id, 1.into());
@@ -108,6 +116,25 @@ fn json_is_documents_where_it_looks_like_documents() {
         let text = load(&folder.path().join(name)).next().unwrap().unwrap();
         assert_eq!(text.metadata["media_type"], "application/json");
     }
+}
+
+#[test]
+fn half_written_json_is_rejected_and_no_text() {
+    for (half, line) in [("[{\"id\":1,\"text\":\"x\"},\n{\"id\":2,\"te", 2), (" {broken", 1), ("", 1), ("\n", 2)] {
+        let rejected = one("a.json", half.as_bytes()).unwrap_err();
+        assert!(rejected.reason.starts_with(&format!("not valid JSON at line {line} (")), "{half:?}: {rejected:?}");
+        assert!(rejected.reason.ends_with("rename it to .txt to add it as text"), "{rejected:?}");
+        assert!(rejected.source.ends_with("a.json"), "{rejected:?}");
+    }
+}
+
+#[test]
+fn the_loader_knows_the_file_of_its_last_document() {
+    let folder = folder(&[("rows.jsonl", b"{\"text\":\"a\",\"source\":\"elsewhere\"}\n")]);
+    let path = folder.path().join("rows.jsonl");
+    let mut loader = load(&path);
+    assert!(loader.next().unwrap().is_ok());
+    assert_eq!(loader.file(), path);
 }
 
 #[cfg(not(feature = "cli"))]
@@ -165,7 +192,8 @@ mod folders {
         let loaded: Vec<Loaded> = loader.by_ref().collect();
         let reasons: Vec<&str> =
             loaded.iter().filter_map(|loaded| loaded.as_ref().err()).map(|rejected| rejected.reason.as_str()).collect();
-        assert_eq!(reasons, ["binary file", ".csv files are not supported by this version"]);
+        assert!(reasons[0].starts_with("binary file;") && reasons[1].starts_with(".csv files"), "{reasons:?}");
+        assert_eq!(reasons.len(), 2);
         assert_eq!(loaded.len(), 4);
         assert_eq!(loader.files_read(), 3);
     }

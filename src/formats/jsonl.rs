@@ -108,8 +108,9 @@ impl<R: BufRead> Iterator for Jsonl<R> {
     }
 }
 
-/// serde_json counts lines too, and always says 1 here.
-fn without_line(error: &serde_json::Error) -> String {
+/// What is wrong, and in which column. The line is said elsewhere: serde_json counts from the beginning of what it was
+/// given, for one row always 1.
+pub(super) fn without_line(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let words = message.rfind(" at line ").map_or(message.as_str(), |at| &message[..at]);
     format!("{words} at column {}", error.column())

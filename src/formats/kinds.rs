@@ -13,8 +13,8 @@ pub(super) enum Kind {
     JsonLines,
     /// Documents where it looks like documents, else text.
     Json,
-    /// Known, and not for this version.
-    Unsupported,
+    /// Known, and not for this version; what would help.
+    Unsupported(&'static str),
 }
 
 /// Extensions (lower case) and media types of text. Those of code follow what editors and web servers use.
@@ -70,9 +70,15 @@ const TEXT: &[(&[&str], &str)] = &[
     (&["diff", "patch"], "text/x-diff"),
 ];
 
-const UNSUPPORTED: &[&str] = &[
-    "html", "htm", "xhtml", "pdf", "csv", "tsv", "parquet", "arrow", "docx", "doc", "pptx", "ppt", "xlsx", "xls",
-    "odt", "epub", "rtf", "ipynb",
+/// Extensions of what this version does not read, and what helps.
+const UNSUPPORTED: &[(&[&str], &str)] = &[
+    (&["html", "htm", "xhtml", "docx", "odt", "epub", "rtf", "ipynb"], "convert it to Markdown, with pandoc for one"),
+    (&["pdf"], "convert it to text, with pdftotext for one"),
+    (&["doc", "ppt", "pptx"], "save it as text or PDF, and convert that to text with pdftotext"),
+    (
+        &["csv", "tsv", "parquet", "arrow", "xls", "xlsx"],
+        "convert it to JSONL with a line {\"id\": ..., \"text\": ...} for each row",
+    ),
 ];
 
 /// The kind of file that a name tells.
@@ -82,12 +88,16 @@ pub(super) fn kind(path: &Path) -> Kind {
     match extension {
         "jsonl" | "ndjson" => Kind::JsonLines,
         "json" => Kind::Json,
-        _ if UNSUPPORTED.contains(&extension) => Kind::Unsupported,
-        _ => TEXT
-            .iter()
-            .find(|(extensions, _)| extensions.contains(&extension))
-            .map_or(Kind::Unknown, |(_, media_type)| Kind::Text(media_type)),
+        _ => match (entry(TEXT, extension), entry(UNSUPPORTED, extension)) {
+            (Some(media_type), _) => Kind::Text(media_type),
+            (None, Some(way_out)) => Kind::Unsupported(way_out),
+            (None, None) => Kind::Unknown,
+        },
     }
+}
+
+fn entry(table: &[(&[&str], &'static str)], extension: &str) -> Option<&'static str> {
+    table.iter().find(|(extensions, _)| extensions.contains(&extension)).map(|(_, what)| *what)
 }
 
 #[cfg(test)]
@@ -100,14 +110,14 @@ mod tests {
         assert_eq!(kind(Path::new("LICENSE")), Kind::Text("text/plain"));
         assert_eq!(kind(Path::new("lib.rs")), Kind::Text("text/x-rust"));
         assert_eq!(kind(Path::new("x.ndjson")), Kind::JsonLines);
-        assert_eq!(kind(Path::new("x.Pdf")), Kind::Unsupported);
+        assert!(matches!(kind(Path::new("x.Pdf")), Kind::Unsupported(way_out) if way_out.contains("pdftotext")));
         assert_eq!(kind(Path::new("x.weird")), Kind::Unknown);
     }
 
     #[test]
     fn no_extension_has_two_kinds() {
-        let mut all: Vec<&str> = TEXT.iter().flat_map(|(extensions, _)| extensions.iter()).copied().collect();
-        all.extend(UNSUPPORTED);
+        let tables = TEXT.iter().chain(UNSUPPORTED);
+        let mut all: Vec<&str> = tables.flat_map(|(extensions, _)| extensions.iter()).copied().collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -51,9 +51,9 @@ pub use ids::{
 pub use roaring::RoaringBitmap;
 pub use snapshot::{Snapshot, TextHits};
 pub use store::Store;
-pub use text::{Analyzer, AnalyzerSettings, Language, index_text};
+pub use text::{Analyzer, AnalyzerSettings, Language, index_text, is_titled};
 pub use types::{
     CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
     Operation, SPACES_MAX, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Written,
 };
-pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX};
+pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX, validate_content};

@@ -2,9 +2,9 @@
 //!
 //! Invariant: what passes here can be written, read back the same, and ranked; nothing is cut or mended in silence.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{CollectionSettings, Error, Metric, NewChunk, NewDocument, Operation, Result, SpaceSettings};
+use crate::{CollectionSettings, DocumentId, Error, Metric, NewChunk, NewDocument, Operation, Result, SpaceSettings};
 
 /// The longest text, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 30;
@@ -18,32 +18,45 @@ pub const METADATA_DEPTH_MAX: usize = 100;
 /// # Errors
 /// [`Error::InvalidInput`] or [`Error::DimensionMismatch`], naming document and chunk.
 pub(crate) fn operation(settings: &CollectionSettings, operation: &Operation) -> Result<()> {
-    operation.id().validate()?;
     match operation {
         Operation::Put(document) => self::document(settings, document),
-        Operation::Delete(_) => Ok(()),
+        Operation::Delete(id) => id.validate(),
     }
 }
 
 fn document(settings: &CollectionSettings, document: &NewDocument) -> Result<()> {
     let NewDocument { id, title, text, metadata, digest: _, chunks } = document;
+    validate_content(id, title.as_deref(), text, metadata)?;
+    for (ordinal, chunk) in chunks.iter().enumerate() {
+        self::chunk(settings, text, chunk, &format!("document `{id}`, chunk {ordinal}"))?;
+    }
+    Ok(())
+}
+
+/// What a document must be whatever its chunks are. A batch is refused whole, so that whoever has many documents asks
+/// for each of them first.
+///
+/// # Errors
+/// [`Error::InvalidInput`], naming the document.
+pub fn validate_content(id: &DocumentId, title: Option<&str>, text: &str, metadata: &Map<String, Value>) -> Result<()> {
+    id.validate()?;
     let refuse = |what: String| Err(Error::invalid(format!("document `{id}`: {what}")));
     if text.len() > TEXT_BYTES_MAX {
-        return refuse(format!("its text has {} bytes; the limit is {TEXT_BYTES_MAX}", text.len()));
+        let bytes = text.len();
+        return refuse(format!("its text has {bytes} bytes; the limit is {TEXT_BYTES_MAX}. Split it into several"));
     }
-    let title = title.as_deref().unwrap_or_default();
-    if title.len() > HEADING_BYTES_MAX {
-        return refuse(format!("its title has {} bytes; the limit is {HEADING_BYTES_MAX}", title.len()));
+    let bytes = title.unwrap_or_default().len();
+    if bytes > HEADING_BYTES_MAX {
+        return refuse(format!("its title has {bytes} bytes; the limit is {HEADING_BYTES_MAX}. Shorten it"));
     }
     if !metadata.values().all(|value| is_shallow(value, METADATA_DEPTH_MAX - 1)) {
-        return refuse(format!("its metadata is nested more than {METADATA_DEPTH_MAX} deep"));
+        return refuse(format!("its metadata is nested more than {METADATA_DEPTH_MAX} deep; make it flatter"));
     }
     let bytes = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
     if bytes > METADATA_BYTES_MAX {
-        return refuse(format!("its metadata has {bytes} bytes as JSON; the limit is {METADATA_BYTES_MAX}"));
-    }
-    for (ordinal, chunk) in chunks.iter().enumerate() {
-        self::chunk(settings, text, chunk, &format!("document `{id}`, chunk {ordinal}"))?;
+        return refuse(format!(
+            "its metadata has {bytes} bytes as JSON; the limit is {METADATA_BYTES_MAX}. Keep what is large in its text"
+        ));
     }
     Ok(())
 }

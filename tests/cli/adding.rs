@@ -222,3 +222,74 @@ fn hidden_files_and_databases_are_not_documents() {
     let report = shell.json(&["--db", "docs/quiver.db", "add", "docs", "--json"]);
     assert_eq!((&report["unchanged"], &report["added"]), (&json!(3), &json!(0)), "{report:#}");
 }
+
+#[test]
+fn files_of_the_same_name_in_two_folders_do_not_replace_each_other() {
+    let shell = Shell::new();
+    shell.write("a/README.md", "# Bread\n\nHow to bake it.\n");
+    shell.write("b/README.md", "# Ice\n\nHow to melt it.\n");
+    shell.write("b/rows.jsonl", "{\"id\": 1, \"text\": \"first\"}\n{\"id\": 1, \"text\": \"later\"}\n");
+    shell.write("c/more.jsonl", "{\"id\": 1, \"text\": \"elsewhere\"}\n");
+    let report = shell.run(&["add", "a", "b", "c", "a/README.md", "--json"]).expect(4).json();
+    assert_eq!((&report["added"], &report["replaced"]), (&json!(2), &json!(1)), "{report:#}");
+    let rejected = report["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), 2, "{report:#}");
+    for (entry, (file, words)) in rejected.iter().zip([
+        ("b/README.md", ["id `README.md` is also that of", "a/README.md; add their common parent"]),
+        ("c/more.jsonl", ["id `1` is also that of", "b/rows.jsonl; give them ids of their own"]),
+    ]) {
+        assert!(entry["source"].as_str().unwrap().ends_with(file), "{entry}");
+        assert!(words.iter().all(|word| entry["reason"].as_str().unwrap().contains(word)), "{entry}");
+    }
+    assert!(shell.run(&["get", "README.md"]).expect(0).stdout.contains("Bread"));
+    assert_eq!(shell.json(&["get", "1", "--json"])[0]["text"], "later");
+    std::fs::remove_file(shell.path("c/more.jsonl")).unwrap();
+    assert_eq!(shell.json(&["add", ".", "-c", "all", "--json"])["added"], 3, "the way out");
+}
+
+#[test]
+fn sync_spares_the_rows_that_could_not_be_read() {
+    let shell = Shell::new();
+    let rows = |second: &str| format!("[{{\"id\": \"a\", \"text\": \"one\"}}, {{\"id\": \"b\", {second}");
+    shell.write("docs/rows.json", rows("\"text\": \"two\"}]"));
+    shell.run(&["add", "docs"]).expect(0);
+    for (damage, what) in
+        [("\"text\": 2}]", "a bad row"), ("\"text\": \"tw", "a file that is being written"), ("", "half a file")]
+    {
+        shell.write("docs/rows.json", rows(damage));
+        let report = shell.run(&["add", "docs", "--sync", "--json"]).expect(4).json();
+        assert_eq!((&report["removed"], &report["added"]), (&json!(0), &json!(0)), "{what}: {report:#}");
+        shell.run(&["get", "a", "b"]).expect(0);
+    }
+    shell.write("docs/rows.json", "[{\"id\": \"a\", \"text\": \"one\"}]");
+    assert_eq!(shell.json(&["add", "docs", "--sync", "--json"])["removed"], 1);
+}
+
+/// Looked at before anything is made or added.
+#[test]
+fn a_mistake_in_the_flags_leaves_everything_as_it_was() {
+    let shell = Shell::new();
+    shell.write_docs();
+    shell.write("queries.jsonl", "{\"_id\": \"1\", \"text\": \" \"}\n");
+    let search = ["search", "--in", "docs", "dough"];
+    let mistakes: [&[&str]; 5] = [
+        &["-k", "0"],
+        &["--mmr", "2"],
+        &["--weight", "-1"],
+        &["--fusion", "rank", "--weight", "2"],
+        &["--mode", "text", "--fusion", "score"],
+    ];
+    for mistake in mistakes {
+        shell.run(&[&search, mistake].concat()).expect_refusal(2, &["error"]);
+    }
+    for (file, code, words) in
+        [("queries.jsonl", 2, ["query `1`", "empty"]), ("nowhere.jsonl", 2, ["no file", "nowhere"])]
+    {
+        shell.run(&["search", "--in", "docs", "--queries", file]).expect_refusal(code, &words);
+    }
+    shell.run(&["add", "docs", "--model", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
+    shell.run(&["collections", "create", "x", "--model", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
+    shell.run(&["collections", "create", "x", "--chunk-tokens", "1"]).expect_refusal(2, &["chunk_tokens"]);
+    shell.run(&["add", "docs", "-c", "../x"]).expect_refusal(2, &["collection name"]);
+    assert!(!exists(&shell.path("quiver.db")), "a database was made for nothing");
+}

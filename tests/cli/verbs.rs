@@ -143,6 +143,7 @@ fn vectors_of_your_own_come_as_jsonl() {
     ];
     let report = shell.feed(&["add", "-c", "points", "-", "--json"], &bad.join("\n")).expect(4).json();
     assert_eq!(report["rejected"].as_array().unwrap().len(), bad.len(), "{report:#}");
+    assert_eq!(shell.json(&["get", "-c", "points", "a", "--json"])[0]["vector"], json!([1.0, 0.0]));
     let answer = shell.json(&["search", "-c", "points", "--json", "north"]);
     assert_eq!((&answer["hits"][0]["document"], &answer["mode"]), (&json!("b"), &json!("text")));
 }
@@ -303,6 +304,7 @@ fn help_and_version_are_results() {
     for verb in ["search", "add", "get", "delete", "collections", "stats", "check", "dump", "embed", "models", "eval"] {
         assert!(help.stdout.contains(verb), "no `{verb}` in the help");
     }
+    assert!(!shell.run(&["help", "add"]).expect(0).stdout.contains("HTML"), "HTML files are rejected");
     assert!(help.stdout.contains("QUIVER_DB"), "{}", help.stdout);
     assert!(shell.run(&["--version"]).expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
 }

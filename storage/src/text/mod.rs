@@ -23,12 +23,12 @@ pub(crate) use segment::TextSegment;
 
 /// The version of the analysis. It changes whenever some text yields other terms than before; indexes and term counts
 /// made under another version must be made again from the documents.
-pub(crate) const ANALYSIS_VERSION: u32 = 1;
+pub(crate) const ANALYSIS_VERSION: u32 = 2;
 
 /// The text that the index (and the embedding) of a chunk sees: title, heading and text, each on its own line, without
 /// the empty ones. A title that the heading path begins with, as in most Markdown files, is not said twice.
 pub fn index_text(title: Option<&str>, heading: &str, text: &str) -> String {
-    let title = title.filter(|title| !heading.starts_with(title));
+    let title = title.filter(|title| !is_titled(heading, title));
     let parts = [title.unwrap_or_default(), heading, text];
     let mut joined = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts.into_iter().filter(|part| !part.is_empty()) {
@@ -38,6 +38,12 @@ pub fn index_text(title: Option<&str>, heading: &str, text: &str) -> String {
         joined.push_str(part);
     }
     joined
+}
+
+/// Whether a heading path begins with this title as its outermost heading. `Rust` does not begin `Rustaceans > Meetings`,
+/// whose title would else be lost.
+pub fn is_titled(heading: &str, title: &str) -> bool {
+    heading.strip_prefix(title).is_some_and(|rest| rest.is_empty() || rest.starts_with(" > "))
 }
 
 /// An inverted index over some chunks of a collection.

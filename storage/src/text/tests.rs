@@ -383,3 +383,11 @@ fn index_text_joins_what_is_not_empty() {
     assert_eq!(index_text(Some("T"), "", ""), "T");
     assert_eq!(index_text(None, "", ""), "");
 }
+
+#[test]
+fn a_title_is_left_out_only_where_the_headings_begin_with_it() {
+    assert_eq!(index_text(Some("Rust"), "Rust", "text"), "Rust\ntext");
+    assert_eq!(index_text(Some("Rust"), "Rust > Meetings", "text"), "Rust > Meetings\ntext");
+    assert_eq!(index_text(Some("A > B"), "A > B > C", "text"), "A > B > C\ntext");
+    assert_eq!(index_text(Some("Rust"), "Rustaceans > Meetings", "text"), "Rust\nRustaceans > Meetings\ntext");
+}
