@@ -34,7 +34,8 @@ pub(crate) fn headings(text: &str) -> Vec<Heading> {
     Scanner::new(text).collect()
 }
 
-/// Whether a piece of Markdown shows a reader any word: comments, tags and link targets (`[x]: url`) show none.
+/// Whether a piece of Markdown shows a reader any word below its headings: comments, tags and link targets (`[x]: url`)
+/// show none.
 pub(crate) fn has_prose(piece: &str) -> bool {
     let mut rest = piece;
     while let Some(open) = rest.find('<') {
@@ -54,8 +55,9 @@ pub(crate) fn has_prose(piece: &str) -> bool {
 }
 
 fn shows_words(text: &str) -> bool {
-    let is_target = |line: &str| line.trim_start().starts_with('[') && line.contains("]:");
-    text.lines().any(|line| line.contains(char::is_alphanumeric) && !is_target(line))
+    let is_target = |line: &str| line.starts_with('[') && line.contains("]:");
+    let mut lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#') && !is_target(line));
+    lines.any(|line| line.contains(char::is_alphanumeric))
 }
 
 /// A guess for texts whose media type nobody knows: Markdown where a heading stands free. Comments of shell and
@@ -318,7 +320,8 @@ mod tests {
 
     #[test]
     fn comments_tags_and_link_targets_are_no_prose() {
-        for piece in ["<!-- Old headings. -->\n\n<a id=\"x\"></a>", "[a]: https://b.c\n  [d]: e", "---", "", "<!-- cut"]
+        for piece in
+            ["<!-- Old headings. -->\n\n<a id=\"x\"></a>", "[a]: https://b.c\n  [d]: e", "---", "", "<!-- cut", "# A"]
         {
             assert!(!has_prose(piece), "{piece}");
         }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use quiverdb_storage::{ChunkNumber, RoaringBitmap, Snapshot, TextHits};
+use quiverdb_storage::{ChunkNumber, Nearest, RoaringBitmap, Snapshot, TextHits};
 use serde_json::Value;
 
 use crate::embed::{NoStatistics, WordStatistics};
@@ -29,14 +29,14 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let allowed = query.filter.as_ref().map(|filter| snapshot.matching_chunks(filter)).transpose()?;
     let filtered = Instant::now();
 
-    let mut depth = query.candidates.unwrap_or(CANDIDATES_MIN.max(query.limit * 4)).max(query.limit);
-    let (ranked, retrieved, degraded) = loop {
+    let mut depth = query.candidates.unwrap_or_else(|| depth(query, mode)).max(query.limit);
+    let (ranked, retrieved, degraded, plan) = loop {
         let legs = retrieve(snapshot, query, mode, vector.as_deref(), allowed.as_ref(), depth)?;
         let retrieved = Instant::now();
         let ranked = rank(parts, snapshot, query, mode, vector.as_deref(), &legs)?;
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
-            break (ranked, retrieved, degraded(parts, &legs, query_cut));
+            break (ranked, retrieved, degraded(parts, &legs, query_cut), legs.dense.segments);
         }
         depth *= 4;
     };
@@ -53,7 +53,18 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
         hydrate: ms(fused, end),
         total: ms(start, end),
     };
-    Ok(SearchResults { hits, mode, degraded, timings_ms })
+    let plan = query.explain.then_some(plan);
+    Ok(SearchResults { hits, mode, degraded, plan, timings_ms })
+}
+
+/// Chunks that each leg is asked for, as long as the query does not say: more than are wanted where some are dropped or
+/// change places.
+fn depth(query: &Query, mode: Mode) -> usize {
+    match mode {
+        Mode::Hybrid => CANDIDATES_MIN.max(query.limit * 4),
+        Mode::Dense | Mode::Text if query.group || query.mmr.is_some() => CANDIDATES_MIN.max(query.limit * 4),
+        Mode::Dense | Mode::Text => query.limit,
+    }
 }
 
 /// Refuses what cannot be answered and says which mode answers.
@@ -137,7 +148,7 @@ impl WordStatistics for SnapshotStatistics<'_> {
 
 /// The ranked lists of both legs.
 struct Legs {
-    dense: Vec<(ChunkNumber, f32)>,
+    dense: Nearest,
     text: Option<TextHits>,
 }
 
@@ -148,7 +159,7 @@ impl Legs {
 
     /// Whether a leg was cut at `depth`, so that a deeper search may bring more.
     fn may_have_more(&self, depth: usize) -> bool {
-        self.dense.len() >= depth || self.text_hits().len() >= depth
+        self.dense.hits.len() >= depth || self.text_hits().len() >= depth
     }
 }
 
@@ -161,8 +172,8 @@ fn retrieve(
     depth: usize,
 ) -> Result<Legs> {
     let dense = match vector {
-        Some(vector) => snapshot.nearest(0, vector, depth, allowed)?,
-        None => Vec::new(),
+        Some(vector) => snapshot.nearest_with(0, vector, depth, allowed, query.search_effort())?,
+        None => Nearest::default(),
     };
     let text = match &query.text {
         Some(text) if mode != Mode::Dense => Some(snapshot.search_text(text, depth, allowed)?),
@@ -207,7 +218,7 @@ fn rank(
 /// The union of the legs' chunks, each with its exact score in both.
 fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result<Vec<Candidate>> {
     let mut ranks: HashMap<ChunkNumber, (Ranks, Option<f32>)> = HashMap::new();
-    for (index, (chunk, score)) in legs.dense.iter().enumerate() {
+    for (index, (chunk, score)) in legs.dense.hits.iter().enumerate() {
         let entry = ranks.entry(*chunk).or_default();
         entry.0.dense = Some(index + 1);
         entry.1 = Some(*score);

@@ -2,7 +2,8 @@
 //!
 //! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
 
-use quiverdb_storage::{DocumentId, Filter};
+use quiverdb_storage::{DocumentId, Effort, Filter};
+pub use quiverdb_storage::{EF_MAX, SegmentSearch, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -160,6 +161,10 @@ pub struct Query {
     pub(crate) mmr: Option<f32>,
     pub(crate) fusion: Option<Fusion>,
     pub(crate) candidates: Option<usize>,
+    pub(crate) effort: Option<f64>,
+    pub(crate) ef: Option<usize>,
+    pub(crate) exact: bool,
+    pub(crate) explain: bool,
 }
 
 /// The most hits that one query may ask for.
@@ -178,6 +183,10 @@ impl Query {
             mmr: None,
             fusion: None,
             candidates: None,
+            effort: None,
+            ef: None,
+            exact: false,
+            explain: false,
         }
     }
 
@@ -254,6 +263,45 @@ impl Query {
         self
     }
 
+    /// How hard the search for the nearest vectors tries, from 0 to 1, a third by default: each sixth more keeps twice as
+    /// many candidates and takes nearly twice as long. What is not sealed yet is always compared in full.
+    #[must_use]
+    pub fn effort(mut self, effort: f64) -> Self {
+        self.effort = Some(effort);
+        self
+    }
+
+    /// As [`Query::effort`], by the candidates that a walk through a graph keeps, `ef` in the literature: 1 to [`EF_MAX`],
+    /// 64 by default, and half more than the chunks that the leg hands to the fusion where that is more.
+    #[must_use]
+    pub fn ef(mut self, ef: usize) -> Self {
+        self.ef = Some(ef);
+        self
+    }
+
+    /// Compares every vector in full precision: the true nearest, at the cost of reading all.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    /// Tells in the results how each segment was searched.
+    #[must_use]
+    pub fn explain(mut self) -> Self {
+        self.explain = true;
+        self
+    }
+
+    pub(crate) fn search_effort(&self) -> Effort {
+        match (self.exact, self.ef, self.effort) {
+            (true, _, _) => Effort::Exact,
+            (false, Some(ef), _) => Effort::Ef(ef),
+            (false, None, Some(effort)) => Effort::of(effort),
+            (false, None, None) => Effort::Usual,
+        }
+    }
+
     /// Refuses what no collection could answer. A search asks this first; ask it yourself before other work that a bad
     /// query would waste.
     ///
@@ -271,6 +319,14 @@ impl Query {
         }
         if let Some(fusion) = &self.fusion {
             fusion.validate()?;
+        }
+        if let Some(ef) = self.ef.filter(|ef| !(1..=EF_MAX).contains(ef)) {
+            return Err(Error::invalid(format!(
+                "ef must be 1 to {EF_MAX}; got {ef}. To compare all, ask for exact search"
+            )));
+        }
+        if let Some(effort) = self.effort.filter(|effort| !(0.0..=1.0).contains(effort)) {
+            return Err(Error::invalid(format!("effort must lie between 0 and 1; got {effort}")));
         }
         if self.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
             return Err(Error::invalid("the query is empty; ask with at least one word"));
@@ -343,6 +399,9 @@ pub struct SearchResults {
     /// What was left out, in words, where something was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
+    /// How each segment was searched for the nearest vectors, where the query asked to explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Vec<SegmentSearch>>,
     /// Milliseconds by stage.
     pub timings_ms: Timings,
 }

@@ -56,30 +56,42 @@ pub(super) fn split(measure: &Measure<'_>, stretch: Range<usize>, limits: Limits
     if syntax == Syntax::Markdown { give_prose(measure, ranges, limits) } else { ranges }
 }
 
-/// Cuts again, with a neighbour and without regard to headings, what holds nothing that a reader sees: comments,
-/// anchors and link targets before a heading would be a passage of their own, and match by their title alone.
+/// Gives what holds nothing to read (comments, anchors, a heading, link targets) a part of its neighbour: it would be a
+/// passage of its own, and match by its title alone.
 fn give_prose(measure: &Measure<'_>, ranges: Vec<Range<usize>>, limits: Limits) -> Vec<Range<usize>> {
     let mut whole: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
     let mut rest = ranges.into_iter().peekable();
     while let Some(range) = rest.next() {
-        if has_prose(&measure.text[range.clone()]) {
-            push_ascending(&mut whole, range);
-            continue;
-        }
-        let both = match (rest.next_if(|_| true), whole.pop()) {
-            (Some(next), last) => {
-                whole.extend(last);
-                range.start..next.end
-            }
-            (None, Some(last)) => last.start..range.end,
-            (None, None) => range,
+        let parts = if has_prose(&measure.text[range.clone()]) {
+            vec![range]
+        } else if let Some(next) = rest.next() {
+            let mut parts = cut_beside(measure, &range, next, limits);
+            parts[0].start = range.start;
+            parts
+        } else if let Some(last) = whole.pop() {
+            let mut parts = cut_beside(measure, &range, last, limits);
+            let end = parts.len() - 1;
+            parts[end].end = range.end;
+            parts
+        } else {
+            vec![range]
         };
-        let config = even(measure.tokens(both.clone()).max(limits.overlap + 1), limits);
-        split_window(measure, both, config, limits, Syntax::Plain)
-            .into_iter()
-            .for_each(|range| push_ascending(&mut whole, range));
+        let parts = parts.into_iter().flat_map(|part| fit(measure, part, limits.tokens_max));
+        parts.for_each(|part| push_ascending(&mut whole, part));
     }
     whole
+}
+
+/// Cuts a range so that any of its parts leaves room for another range; into one where there is no room to speak of.
+fn cut_beside(measure: &Measure<'_>, other: &Range<usize>, range: Range<usize>, limits: Limits) -> Vec<Range<usize>> {
+    let tokens_max = limits.tokens_max.saturating_sub(measure.tokens(other.clone()) + 1);
+    if tokens_max < limits.tokens_max / 4 || tokens_max < 2 {
+        return vec![range];
+    }
+    let limits = Limits { tokens_max, overlap: limits.overlap.min(tokens_max / 2) };
+    let config = even(measure.tokens(range.clone()).max(limits.overlap + 1), limits);
+    let parts = split_window(measure, range.clone(), config, limits, Syntax::Plain);
+    if parts.is_empty() { vec![range] } else { parts }
 }
 
 /// Joins a range of a few tokens to the one before it, or to the one after, where both fit into one chunk.

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quiverdb::chunk::ChunkerKind;
 use quiverdb::embed::builtin::DistillOptions;
 use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
-use quiverdb::{Filter, Language, Metric, Mode};
+use quiverdb::{Filter, Language, Metric, Mode, Query};
 use serde::de::DeserializeOwned;
 
 use super::session::Mistake;
@@ -129,6 +129,15 @@ pub(crate) struct Ranking {
     /// The weight of the dense leg in fusion by score [default: the model's]
     #[arg(long, value_name = "X")]
     pub(crate) weight: Option<f32>,
+    /// Compare every vector instead of walking through graphs
+    #[arg(long, conflicts_with_all = ["ef", "effort"])]
+    pub(crate) exact: bool,
+    /// The candidates that a walk through a graph keeps [default: 64]
+    #[arg(long, value_name = "N", conflicts_with = "effort")]
+    pub(crate) ef: Option<usize>,
+    /// How hard to look for the nearest vectors, 0 to 1 [default: 0.33]
+    #[arg(long, value_name = "X")]
+    pub(crate) effort: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -154,6 +163,23 @@ impl Ranking {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A query that is answered so.
+    pub(crate) fn apply(&self, mut query: Query) -> Query {
+        if let Some(mode) = self.mode {
+            query = query.mode(mode);
+        }
+        if let Some(fusion) = self.fusion() {
+            query = query.fusion(fusion);
+        }
+        if let Some(ef) = self.ef {
+            query = query.ef(ef);
+        }
+        if let Some(effort) = self.effort {
+            query = query.effort(effort);
+        }
+        if self.exact { query.exact() } else { query }
     }
 
     /// The fusion asked for; `None` where the model's own is.

@@ -5,7 +5,6 @@
 
 use anyhow::{Context, Result};
 use quiverdb::eval::{EvalQuery, Evaluation, Metrics, Qrels};
-use quiverdb::fuse::Fusion;
 use quiverdb::{Collection, Mode, Query, SearchResults};
 use serde::Serialize;
 use serde_json::json;
@@ -49,7 +48,7 @@ pub(crate) fn run(session: &Session, arguments: &Eval) -> Result<Outcome> {
 /// One way to search.
 struct Configuration {
     mode: Mode,
-    fusion: Option<Fusion>,
+    ranking: Ranking,
     /// How the fusion is called; `None` where nothing is fused.
     fusion_name: Option<&'static str>,
 }
@@ -74,7 +73,7 @@ fn configuration(ranking: &Ranking, mode: Mode) -> Configuration {
         (Mode::Hybrid, Some(FusionName::Rank)) => Some("rank"),
         (Mode::Hybrid, Some(FusionName::Score) | None) => Some("score"),
     };
-    Configuration { mode, fusion: ranking.fusion(), fusion_name }
+    Configuration { mode, ranking: Ranking { mode: Some(mode), ..ranking.clone() }, fusion_name }
 }
 
 /// A row of the result: the contract's fields, and how hybrid search fused.
@@ -94,13 +93,7 @@ struct Row {
 fn evaluate(collection: &Collection, how: &Configuration, queries: &[EvalQuery], qrels: &Qrels) -> Result<Row> {
     let mut latencies = Latencies::default();
     let bar = progress::steps(queries.len() as u64, how.mode.name());
-    let ask = |named: &EvalQuery| {
-        let query = Query::text(named.text.clone()).mode(how.mode).limit(DEPTH).group(true);
-        match how.fusion {
-            Some(fusion) => query.fusion(fusion),
-            None => query,
-        }
-    };
+    let ask = |named: &EvalQuery| how.ranking.apply(Query::text(named.text.clone()).limit(DEPTH).group(true));
     let (timed, rest) = queries.split_at(queries.len().min(TIMED_QUERIES));
     // The first search loads the model and reads the collection; that is no latency of searching.
     collection.search(ask(&queries[0]))?;

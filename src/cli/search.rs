@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use quiverdb::context::place;
 use quiverdb::eval::EvalQuery;
+use quiverdb::types::SegmentSearch;
 use quiverdb::{Collection, DocumentId, Hit, Query, SearchResults};
 use serde::Serialize;
 use serde_json::Value;
@@ -74,13 +75,7 @@ fn add_first(collection: &Collection, sources: &Sources) -> Result<Outcome> {
 }
 
 fn query(arguments: &Search, text: String) -> Query {
-    let mut query = Query::text(text).limit(arguments.limit);
-    if let Some(mode) = arguments.ranking.mode {
-        query = query.mode(mode);
-    }
-    if let Some(fusion) = arguments.ranking.fusion() {
-        query = query.fusion(fusion);
-    }
+    let mut query = arguments.ranking.apply(Query::text(text).limit(arguments.limit));
     if let Some(filter) = &arguments.filter {
         query = query.filter(filter.clone());
     }
@@ -89,6 +84,9 @@ fn query(arguments: &Search, text: String) -> Query {
     }
     if let Some(lambda) = arguments.mmr {
         query = query.mmr(lambda);
+    }
+    if arguments.explain {
+        query = query.explain();
     }
     query.group(arguments.group)
 }
@@ -226,6 +224,13 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
         ];
         let stages = stages.map(|(stage, ms)| format!("{stage} {}", duration(ms)));
         note(&styled(FAINT, &stages.join("  ")));
+        for SegmentSearch { segment, strategy, compared, rescored } in results.plan.iter().flatten() {
+            let (way, compared) = (strategy.name(), count(*compared, "code"));
+            note(&styled(
+                FAINT,
+                &format!("segment {segment}: {way}, {compared} and {} compared", count(*rescored, "vector")),
+            ));
+        }
     }
     if let Some(degraded) = &results.degraded {
         note(degraded);

@@ -26,13 +26,7 @@ use crate::graph::{self, Graph, Points, Question, Recipe, Scratch};
 use crate::types::DIMS_MAX;
 use crate::{Error, Result};
 
-pub use crate::graph::Strategy;
-
-/// The `ef` for an effort from 0 to 1: `16 * 2^(6 * effort)`, so 16 to 1024; 64 at a third, which is a good default.
-pub fn ef_of_effort(effort: f64) -> usize {
-    graph::ef_of_effort(effort)
-}
-
+pub use crate::types::Strategy;
 /// An approximate index in memory.
 #[derive(Debug)]
 pub struct AnnIndex {

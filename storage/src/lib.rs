@@ -42,7 +42,6 @@ mod write;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;
-pub use graph::Strategy;
 pub use highlight::highlights;
 pub use ids::{
     COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
@@ -54,6 +53,6 @@ pub use store::Store;
 pub use text::{Analyzer, AnalyzerSettings, Language, index_text, is_titled};
 pub use types::{
     CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
-    Operation, SPACES_MAX, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Written,
+    Operation, SPACES_MAX, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy, Written,
 };
 pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX, validate_content};

@@ -6,7 +6,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::graph::Strategy;
 use crate::ids::{ChunkNumber, CollectionId, DocumentId, SpaceId, validate_collection_name};
 use crate::text::AnalyzerSettings;
 use crate::{Error, Metric, Result};
@@ -198,8 +197,32 @@ impl Effort {
     }
 }
 
+/// How a question was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// All that may answer were compared.
+    #[default]
+    Exact,
+    /// The graph was walked over those that may answer.
+    Selective,
+    /// The graph was walked as it is.
+    Plain,
+}
+
+impl Strategy {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Selective => "selective",
+            Self::Plain => "plain",
+        }
+    }
+}
+
 /// How one segment was searched for the nearest vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SegmentSearch {
     /// The segment.
     pub segment: u32,
@@ -212,7 +235,7 @@ pub struct SegmentSearch {
 }
 
 /// The answer to a search for the nearest vectors.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nearest {
     /// The chunks and their scores, best first.
     pub hits: Vec<(ChunkNumber, f32)>,
@@ -241,4 +264,16 @@ pub struct HydratedChunk {
     pub metadata: Map<String, Value>,
     /// How many chunks the document has.
     pub chunks_in_document: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effort_doubles_the_candidates_six_times() {
+        let ef = |effort| Effort::of(effort).ef(10);
+        assert_eq!([0.0, 1.0 / 3.0, 0.5, 1.0, 7.0].map(ef), [16, 64, 128, 1024, 1024]);
+        assert_eq!([Effort::Usual.ef(10), Effort::Usual.ef(100), Effort::Ef(0).ef(10)], [64, 150, 1]);
+    }
 }

@@ -398,7 +398,10 @@ mod tests {
         let confidence = |text: &str| model.query_confidence(text, &Known);
         let vector = |text: &str| model.embed_queries(&[text], &Known).unwrap().values;
         assert_eq!(confidence("the water of London"), 1.0);
-        assert_eq!(confidence("the water of Wassergeschwindigkeit and of all the rivers"), 1.0);
+        assert_eq!(
+            confidence("the water of Wassergeschwindigkeit and of all the rivers in the south of England and of Wales"),
+            1.0
+        );
         let german = "Wassergeschwindigkeit Überschwemmungsgebiet London";
         assert!(confidence(german) > 0.0 && confidence(german) < 0.5, "{}", confidence(german));
         assert_eq!(vector(german), vector("London"));

@@ -30,8 +30,7 @@ use layout::{HEADER_BYTES, Header, Sections, corrupt};
 use quantize::{Frame, Probe};
 
 pub(crate) use build::{Points, Recipe, build};
-pub use search::Strategy;
-pub(crate) use search::{Found, Question, Scratch, ef_of_effort};
+pub(crate) use search::{Found, Question, Scratch};
 
 /// A graph over the vectors of a segment.
 #[derive(Debug)]

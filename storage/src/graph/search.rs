@@ -16,6 +16,7 @@ use super::{Graph, floats};
 use crate::Result;
 use crate::best::Best;
 use crate::bytes::Bytes;
+use crate::types::Strategy;
 
 /// A plain walk costs about as much as comparing this many codes for each node that it keeps (100,000 MiniLM vectors: 1.4 us
 /// a node kept, 20 to 40 ns a code compared), and a selective one twice as much.
@@ -50,18 +51,6 @@ pub(crate) struct Question<'a> {
     pub(crate) dead: &'a RoaringBitmap,
 }
 
-/// How a question was answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// All that may answer were compared.
-    #[default]
-    Exact,
-    /// The graph was walked over those that may answer.
-    Selective,
-    /// The graph was walked as it is.
-    Plain,
-}
-
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Found {
@@ -82,11 +71,6 @@ pub(crate) struct Scratch {
     nodes: Vec<u32>,
     bytes: Vec<u8>,
     row: Vec<f32>,
-}
-
-/// The `ef` for an effort from 0 to 1: `16 * 2^(6 * effort)`, so 16 to 1024, and 64 by default at a third.
-pub(crate) fn ef_of_effort(effort: f64) -> usize {
-    (16.0 * (6.0 * effort.clamp(0.0, 1.0)).exp2()).round() as usize
 }
 
 impl<B: Bytes + Sync> Graph<B> {

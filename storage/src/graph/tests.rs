@@ -1,3 +1,5 @@
+//! Is what is found right, whatever is asked, however it was built, and whatever became of the bytes?
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
@@ -9,6 +11,7 @@ use super::layout::{HEADER_BYTES, NO_NODE};
 use super::*;
 use crate::Error;
 use crate::testing::Random;
+use crate::types::Strategy;
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 static GOING: AtomicBool = AtomicBool::new(false);
@@ -280,9 +283,4 @@ fn damaged_bytes_are_an_error_or_an_answer_and_never_a_panic() {
     for length in (0..sample.bytes.len()).step_by(97).chain(0..HEADER_BYTES) {
         assert!(matches!(ask(sample.bytes[..length].to_vec()), Err(Error::Corrupt { .. })), "cut to {length}");
     }
-}
-
-#[test]
-fn effort_doubles_ef_six_times() {
-    assert_eq!([0.0, 1.0 / 3.0, 0.5, 1.0, 7.0].map(ef_of_effort), [16, 64, 128, 1024, 1024]);
 }
