@@ -11,7 +11,7 @@ use std::time::Instant;
 use quiverdb_storage::{ChunkNumber, Nearest, RoaringBitmap, Snapshot, TextHits};
 use serde_json::Value;
 
-use crate::embed::{NoStatistics, WordStatistics};
+use crate::embed::{NoStatistics, WordStatistics, vocabulary_fit};
 use crate::fuse::{self, Fusion};
 use crate::parts::Parts;
 use crate::types::{Hit, Mode, Query, Ranks, Scores, SearchResults, Timings};
@@ -201,7 +201,7 @@ fn rank(
     legs: &Legs,
 ) -> Result<Vec<Candidate>> {
     let mut candidates = join_legs(snapshot, vector, legs)?;
-    score(parts, snapshot, query, mode, legs, &mut candidates)?;
+    score(parts, query, mode, legs, &mut candidates)?;
     if let Some(floor) = query.min_score {
         candidates.retain(|candidate| candidate.score >= floor);
     }
@@ -245,17 +245,10 @@ fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result
 }
 
 /// Sets each candidate's final score: its fused score in hybrid mode, else that of its leg.
-fn score(
-    parts: &Parts,
-    snapshot: &Snapshot,
-    query: &Query,
-    mode: Mode,
-    legs: &Legs,
-    candidates: &mut [Candidate],
-) -> Result<()> {
+fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut [Candidate]) -> Result<()> {
     let maximum = legs.text.as_ref().map_or(0.0, |text| text.maximum);
     let fusion = query.fusion.unwrap_or_default();
-    let weight = if mode == Mode::Hybrid { dense_weight(parts, snapshot, query)? } else { 0.0 };
+    let weight = if mode == Mode::Hybrid { dense_weight(parts, query)? } else { 0.0 };
     for candidate in candidates {
         let Scores { dense, text, .. } = candidate.scores;
         candidate.score = match mode {
@@ -279,17 +272,13 @@ fn score(
     Ok(())
 }
 
-/// The weight of the dense leg: the model's, less what the model cannot read of this query; never so little that the
-/// leg would not order what the text leg leaves equal.
-fn dense_weight(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<f32> {
-    let confidence = match (&query.text, &query.vector) {
-        (Some(text), None) => match parts.embedder()? {
-            Some(embedder) => embedder.query_confidence(text, &SnapshotStatistics(snapshot)).clamp(0.01, 1.0),
-            None => 1.0,
-        },
+/// The weight of the dense leg: the model's, less where the model's vocabulary does not fit the query.
+fn dense_weight(parts: &Parts, query: &Query) -> Result<f32> {
+    let fit = match (&query.text, &query.vector) {
+        (Some(text), None) => parts.embedder()?.map_or(1.0, |embedder| vocabulary_fit(embedder.as_ref(), text)),
         (Some(_) | None, _) => 1.0,
     };
-    Ok(parts.hybrid_weight() * confidence)
+    Ok(parts.hybrid_weight() * fit)
 }
 
 /// Reads the passages in order of score until there are enough, grouped where asked; within equal scores the order

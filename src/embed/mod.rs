@@ -42,13 +42,6 @@ pub trait Embedder: Send + Sync {
         self.embed_documents(texts)
     }
 
-    /// How much of a query, 0 to 1, the model can read. Hybrid search gives the vector's leg that much less weight.
-    /// The default is 1; a model that knows one language only may tell a query in another by its words.
-    fn query_confidence(&self, text: &str, statistics: &dyn WordStatistics) -> f32 {
-        let _ = (text, statistics);
-        1.0
-    }
-
     /// The byte range of every token that the model would read in `text`, without special tokens and without
     /// truncation; ascending. Chunks are measured with it. The default counts words and single punctuation marks.
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
@@ -184,6 +177,35 @@ impl ModelSpec {
     }
 }
 
+/// Tokens a word up to which a model is taken to know the language: English questions have 1.0 to 1.7 in an English
+/// vocabulary, those of specialists among them.
+const FERTILITY_KNOWN: f32 = 1.7;
+/// Tokens a word from which on it is taken not to: German questions have 2.2 in an English vocabulary, Finnish ones 3.
+const FERTILITY_FOREIGN: f32 = 2.4;
+/// What the vector of a foreign text is still worth.
+const FIT_MIN: f32 = 0.2;
+
+/// How well a model's vocabulary fits a text, 0.2 to 1, by its tokens a word: a model cuts words that it hardly saw into
+/// many pieces. Rust et al., "How Good is Your Tokenizer?" (ACL 2021), find this fertility to go with how well a model
+/// does in a language.
+pub(crate) fn vocabulary_fit(embedder: &dyn Embedder, text: &str) -> f32 {
+    let is_worded = |range: &Range<usize>| text[range.clone()].contains(char::is_alphanumeric);
+    let tokens = embedder.token_ranges(text).iter().filter(|range| is_worded(range)).count();
+    let fertility = tokens as f32 / words(text).max(1) as f32;
+    let foreign = (fertility - FERTILITY_KNOWN) / (FERTILITY_FOREIGN - FERTILITY_KNOWN);
+    1.0 - foreign.clamp(0.0, 1.0) * (1.0 - FIT_MIN)
+}
+
+/// The number of words, where every ideograph or syllable beyond the alphabets counts as one.
+fn words(text: &str) -> usize {
+    let kind = |character: char| character.is_alphanumeric().then_some(character < ALPHABETS_END);
+    let before = std::iter::once(None).chain(text.chars().map(kind));
+    before
+        .zip(text.chars().map(kind))
+        .filter(|(before, now)| now.is_some() && (before != now || *now == Some(false)))
+        .count()
+}
+
 /// The byte ranges of words and of single other visible characters. Words are cut after [`WORD_BYTES_MAX`] bytes, and
 /// every ideograph or syllable beyond Latin, Greek and Cyrillic counts alone, as most models' vocabularies have it.
 fn words_and_marks(text: &str) -> Vec<Range<usize>> {
@@ -206,3 +228,26 @@ fn words_and_marks(text: &str) -> Vec<Range<usize>> {
 const WORD_BYTES_MAX: usize = 16;
 /// The first character after the Latin, Greek, Cyrillic, Armenian, Hebrew and Arabic blocks.
 const ALPHABETS_END: char = '\u{0780}';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_in_any_script() {
+        assert_eq!(words("How do I share data?"), 5);
+        assert_eq!(words("Überschwemmungsgebietsverordnung, 12.5"), 3);
+        assert_eq!(words("東京の a"), 4);
+        assert_eq!(words(" ?! "), 0);
+    }
+
+    #[test]
+    fn a_vocabulary_fits_its_own_language_and_others_less() {
+        let fit = |text: &str| vocabulary_fit(builtin::StaticEmbedder::builtin().as_ref(), text);
+        assert_eq!(fit("How do I share data safely between threads?"), 1.0);
+        assert_eq!(fit("?!"), 1.0);
+        let german = fit("Welche Vorschriften gelten für Überschwemmungsgebiete?");
+        assert!((FIT_MIN..0.8).contains(&german), "{german}");
+        assert_eq!(fit("Äänioikeuskelpoisuusvaatimukset"), FIT_MIN);
+    }
+}

@@ -227,14 +227,6 @@ impl Embedder for StaticEmbedder {
         Ok(embeddings)
     }
 
-    fn query_confidence(&self, text: &str, statistics: &dyn WordStatistics) -> f32 {
-        if statistics.chunks() == 0 {
-            return 1.0;
-        }
-        let share = self.query_tokens(text, statistics).foreign_share();
-        if share > FOREIGN_SHARE_MAX { 1.0 - share } else { 1.0 }
-    }
-
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
         let mut ranges = Vec::with_capacity(text.len() / 4);
         self.tokenizer.for_each(text, &mut |token| ranges.push(token.range));
@@ -395,17 +387,13 @@ mod tests {
     #[test]
     fn foreign_words_are_left_out_where_most_of_a_query_is_foreign() {
         let model = StaticEmbedder::builtin();
-        let confidence = |text: &str| model.query_confidence(text, &Known);
         let vector = |text: &str| model.embed_queries(&[text], &Known).unwrap().values;
-        assert_eq!(confidence("the water of London"), 1.0);
-        assert_eq!(
-            confidence("the water of Wassergeschwindigkeit and of all the rivers in the south of England and of Wales"),
-            1.0
+        assert_eq!(vector("Wassergeschwindigkeit Überschwemmungsgebiet London"), vector("London"));
+        // A foreign word among others counts as it did.
+        assert_ne!(
+            vector("the water of all the rivers in the south, Wassergeschwindigkeit"),
+            vector("the water of all the rivers in the south")
         );
-        let german = "Wassergeschwindigkeit Überschwemmungsgebiet London";
-        assert!(confidence(german) > 0.0 && confidence(german) < 0.5, "{}", confidence(german));
-        assert_eq!(vector(german), vector("London"));
-        assert_eq!(model.query_confidence(german, &NoStatistics), 1.0);
         // Where nothing else is there, it is all there is.
         assert_ne!(vector("Überschwemmungsgebiet"), vector("Wassergeschwindigkeit"));
     }
