@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quiverdb_storage::{
-    AnalyzerSettings, CollectionInfo, CollectionSettings, DocumentId, Filter, Language, Metric, Operation,
+    AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language, Metric, Operation,
     SpaceSettings, Store, StoredDocument, validate_collection_name,
 };
 use rayon::prelude::*;
@@ -127,12 +127,33 @@ impl Database {
         Ok(self.store.rename_collection(from, to)?)
     }
 
+    /// Gives back what deleted and replaced documents take on disk: moves what lives together, makes one segment of each
+    /// collection, and cuts the file. Embeds nothing. Reads and writes go on, but wait while the file is cut.
+    ///
+    /// # Errors
+    /// Where the disk fails; every document is then as before.
+    pub fn compact(&self) -> Result<Compacted> {
+        Ok(self.store.compact()?)
+    }
+
     /// Checks every record and invariant; returns what is violated, one sentence each. Reads the whole database.
     ///
     /// # Errors
     /// Where the check itself cannot run.
     pub fn check(&self) -> Result<Vec<String>> {
         Ok(self.store.check()?)
+    }
+
+    /// Builds segments again that are missing or damaged, as far as that is known: an open finds missing ones, a search
+    /// what it touches, and [`Database::check`] everything. What they hold is in `data.redb`, so nothing is embedded.
+    ///
+    /// # Errors
+    /// Where the disk fails, or `data.redb` itself is damaged.
+    pub fn repair(&self) -> Result<()> {
+        for info in self.store.collections()? {
+            self.store.seal(info.id)?;
+        }
+        Ok(())
     }
 
     /// The whole database as text, in a stable order.

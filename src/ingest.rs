@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,9 @@ pub(crate) fn add(
         if !batch.is_empty() {
             add_batch(parts, batch, options, &mut report)?;
         }
+        if !options.dry_run {
+            parts.store.seal_soon(parts.info.id, SEALED_MEANWHILE);
+        }
         report.seconds = start.elapsed().as_secs_f64();
         if let Some(progress) = options.progress {
             progress(&report);
@@ -69,10 +73,10 @@ pub(crate) fn add(
         }
         batch_documents = next_batch_size(batch_documents, batch_start.elapsed());
     }
-    report.seconds = start.elapsed().as_secs_f64();
     if !options.dry_run {
         seal(parts);
     }
+    report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
 
@@ -90,7 +94,7 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
         let operation = assemble(parts, prepared, vectors.into_iter())?;
         commit(parts, vec![operation], &mut report)?;
-        seal(parts);
+        parts.store.seal_soon(parts.info.id, 0);
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
@@ -101,6 +105,10 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
 fn seal(parts: &Parts) {
     let _ = parts.store.seal(parts.info.id);
 }
+
+/// Chunks that a long run leaves unsealed before a thread begins to seal them: enough that few segments are merged again,
+/// few enough for memory (65,536 vectors of 384 dimensions are 100 MB).
+const SEALED_MEANWHILE: u64 = 65_536;
 
 fn next_batch_size(size: usize, took: Duration) -> usize {
     if took < BATCH_TIME / 2 {
@@ -267,7 +275,29 @@ fn examine(parts: &Parts, snapshot: &Snapshot, document: Document) -> Result<Exa
     }
     let digest = digest(document.title.as_deref(), &document.text, &metadata, document.vector.as_deref());
     let stored = snapshot.digest(&document.id)?;
+    if stored.is_some_and(|stored| stored != digest) {
+        refuse_other_file(snapshot, &document.id, &metadata)?;
+    }
     Ok(Examined { document, metadata, digest, stored })
+}
+
+/// Refuses a file where another file of the same relative path is stored and still there: the two would replace each
+/// other at every run. Rows of data files are replaced by those of another file.
+fn refuse_other_file(snapshot: &Snapshot, id: &DocumentId, metadata: &Map<String, Value>) -> Result<()> {
+    let relative = id.to_string();
+    let file = |metadata: &Map<String, Value>| {
+        let source = metadata.get("source").and_then(Value::as_str).map(PathBuf::from);
+        source.filter(|source| source.ends_with(&relative))
+    };
+    let Some(new) = file(metadata) else { return Ok(()) };
+    let stored = snapshot.document(id)?.and_then(|stored| file(&stored.metadata));
+    match stored.filter(|stored| *stored != new && stored.is_file()) {
+        Some(other) => Err(Error::invalid(format!(
+            "id `{id}` is also that of {}, which is in this collection; add their common parent, or use another collection",
+            other.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Chunks a document, and finds the vectors that can be kept.

@@ -2,8 +2,8 @@
 //!
 //! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
 
+pub use quiverdb_storage::{Compacted, EF_MAX, SegmentSearch, Strategy};
 use quiverdb_storage::{DocumentId, Effort, Filter};
-pub use quiverdb_storage::{EF_MAX, SegmentSearch, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -58,7 +58,13 @@ pub(crate) enum Verb {
     /// The collections in numbers
     Stats,
     /// Check every record and invariant; exit code 3 where one is violated
-    Check,
+    Check {
+        /// Build segments again that are missing or damaged; all that they hold is in data.redb
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Give back what deleted documents take on disk
+    Compact,
     /// Print the whole database as text
     Dump,
     /// Turn lines on stdin into vectors, one {"embedding": [...]} a line

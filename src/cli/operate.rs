@@ -1,10 +1,10 @@
 //! What does the database hold, and is it sound?
 
 use anyhow::Result;
-use quiverdb::types::CollectionStats;
+use quiverdb::types::{CollectionStats, Compacted};
 use serde_json::json;
 
-use super::output::{Table, count, size, thousands};
+use super::output::{Table, count, note, size, thousands};
 use super::session::{Outcome, Session};
 
 /// `quiver stats`.
@@ -36,13 +36,30 @@ pub(crate) fn table(collections: &[CollectionStats]) -> String {
 }
 
 /// `quiver check`.
-pub(crate) fn check(session: &Session) -> Result<Outcome> {
-    let violations = session.existing()?.check()?;
+pub(crate) fn check(session: &Session, repair: bool) -> Result<Outcome> {
+    let database = session.existing()?;
+    let mut violations = database.check()?;
+    if repair && !violations.is_empty() {
+        database.repair()?;
+        let before = std::mem::replace(&mut violations, database.check()?).len();
+        let mended = before.saturating_sub(violations.len()) as u64;
+        note(&format!("{} mended", count(mended, "violation")));
+    }
     session.output.show(&json!({"violations": violations}), &violations, || match violations.as_slice() {
         [] => "sound: every record and invariant holds".into(),
         violations => format!("{}\n{}", violations.join("\n"), count(violations.len() as u64, "violation")),
     })?;
     Ok(if violations.is_empty() { Outcome::Done } else { Outcome::Damaged })
+}
+
+/// `quiver compact`.
+pub(crate) fn compact(session: &Session) -> Result<Outcome> {
+    let Compacted { moved, bytes_before, bytes_after, shrunk } = session.existing()?.compact()?;
+    let value = json!({"moved": moved, "bytes_before": bytes_before, "bytes_after": bytes_after, "shrunk": shrunk});
+    session.output.show(&value, &[&value], || {
+        format!("{} on disk, {} before; {} moved", size(bytes_after), size(bytes_before), count(moved, "document"))
+    })?;
+    Ok(Outcome::Done)
 }
 
 /// `quiver dump`.

@@ -110,7 +110,9 @@ pub(crate) fn styled(style: Style, text: &str) -> String {
 
 /// The text without what could steer a terminal; tabs become spaces, line breaks stay.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    let steers = |character: char| character.is_control() && character != '\n';
+    // Marks that turn the direction of writing make a line say what it does not hold.
+    let turns = |character: char| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |character: char| (character.is_control() && character != '\n') || turns(character);
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }

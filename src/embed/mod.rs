@@ -193,7 +193,7 @@ pub(crate) fn vocabulary_fit(embedder: &dyn Embedder, text: &str) -> f32 {
     let tokens = embedder.token_ranges(text).iter().filter(|range| is_worded(range)).count();
     let fertility = tokens as f32 / words(text).max(1) as f32;
     let foreign = (fertility - FERTILITY_KNOWN) / (FERTILITY_FOREIGN - FERTILITY_KNOWN);
-    1.0 - foreign.clamp(0.0, 1.0) * (1.0 - FIT_MIN)
+    (1.0 - foreign.clamp(0.0, 1.0) * (1.0 - FIT_MIN)).max(FIT_MIN)
 }
 
 /// The number of words, where every ideograph or syllable beyond the alphabets counts as one.

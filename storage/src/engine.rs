@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{CompactionError, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
@@ -28,7 +28,8 @@ const ATTEMPTS_MAX: usize = 32;
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    database: Database,
+    /// Locked for writing only while its file is made smaller.
+    database: RwLock<Database>,
     folder: Option<PathBuf>,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
     /// Held by the writer; says why there is none any more.
@@ -36,7 +37,7 @@ pub(crate) struct Engine {
     /// Held while a segment is built.
     pub(crate) sealing: Mutex<()>,
     /// Whether the database is being closed, so that no segment need be finished.
-    pub(crate) closing: AtomicBool,
+    pub(crate) closing: Arc<AtomicBool>,
     /// Whether a segment could not be built again, so that it is not tried at every read.
     pub(crate) repair_failed: AtomicBool,
     // Last, so that the folder is free only when the file is closed.
@@ -118,12 +119,12 @@ fn split_damage<T>(result: Result<T>) -> Result<std::result::Result<T, Damage>> 
 impl Engine {
     pub(crate) fn new(database: Database, folder: Option<PathBuf>, lock: Option<Lock>) -> Self {
         Self {
-            database,
+            database: RwLock::new(database),
             folder,
             slots: Mutex::default(),
             poison: Mutex::default(),
             sealing: Mutex::default(),
-            closing: AtomicBool::new(false),
+            closing: Arc::default(),
             repair_failed: AtomicBool::new(false),
             _lock: lock,
         }
@@ -135,7 +136,26 @@ impl Engine {
     }
 
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction> {
-        self.database.begin_read().map_err(engine)
+        self.database.read().unwrap_or_else(PoisonError::into_inner).begin_read().map_err(engine)
+    }
+
+    /// Moves the pages of the file together and cuts it. Whoever begins a transaction meanwhile waits. Returns whether
+    /// that was done: not where a snapshot is held.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]; whatever the disk says, after which no more writes are taken.
+    pub(crate) fn shrink(&self) -> Result<bool> {
+        let mut writer = self.writer()?;
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        match database.compact() {
+            Ok(_) => Ok(true),
+            Err(CompactionError::TransactionInProgress) => Ok(false),
+            Err(error) => {
+                let error = engine(error);
+                *writer.poison = Some(error.to_string());
+                Err(error)
+            }
+        }
     }
 
     fn slot(&self, collection: u32) -> Arc<Slot> {
@@ -242,7 +262,8 @@ impl Writer<'_> {
     }
 
     fn attempt<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>) -> Result<T> {
-        let transaction = self.engine.database.begin_write().map_err(engine)?;
+        let database = self.engine.database.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = database.begin_write().map_err(engine)?;
         let (value, outcome) = work(&transaction)?;
         match outcome {
             Outcome::Nothing => transaction.abort().map_err(engine)?,

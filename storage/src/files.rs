@@ -170,25 +170,22 @@ fn check_format(database: &Database) -> Result<()> {
     }
 }
 
-/// The bytes that a folder takes on disk, with all that is in it. Files may be sparse, so blocks are counted where the
-/// system tells them.
+/// The bytes that a folder takes on disk, with all that is in it and can be read: a merged segment may go while we count,
+/// and what strangers put there is theirs. Files may be sparse, so blocks are counted where the system tells them.
 pub(crate) fn bytes_on_disk(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
+    while let Some(inner) = folders.pop() {
+        let entries = match fs::read_dir(&inner) {
             Ok(entries) => entries,
-            // A merged segment may go while we count.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(io_error(&folder, source)),
+            Err(_) if inner != folder => continue,
+            Err(source) => return Err(io_error(&inner, source)),
         };
-        for entry in entries {
-            let entry = entry.map_err(|source| io_error(&folder, source))?;
+        for entry in entries.flatten() {
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
                 Ok(metadata) => bytes += size_on_disk(&metadata),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(io_error(&entry.path(), source)),
+                Err(_) => {}
             }
         }
     }

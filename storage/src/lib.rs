@@ -1,10 +1,12 @@
 #![doc = include_str!("../FORMAT.md")]
 
 pub mod ann;
+mod background;
 mod best;
 mod bytes;
 mod check;
 mod codec;
+mod compact;
 mod distance;
 mod dump;
 mod engine;
@@ -39,6 +41,7 @@ mod vectors;
 mod view;
 mod write;
 
+pub use compact::Compacted;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;

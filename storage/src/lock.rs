@@ -28,6 +28,7 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        refuse_link(&path)?;
         let mut file = options.open(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -37,9 +38,20 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         let own = std::process::id();
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{own}"));
-        written.map_err(io)?;
+        // The lock is what counts: on a full disk the number stays unsaid.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{own}"));
         Ok(Self(file))
+    }
+}
+
+/// Refuses a `LOCK` that is no file of ours: through a link we would write into a stranger's file.
+fn refuse_link(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            let what = "it is no plain file; remove it, and see who put it there";
+            Err(Error::Io { path: path.to_owned(), source: std::io::Error::other(what) })
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -67,6 +79,17 @@ mod tests {
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(lock);
         Lock::acquire(folder.path()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_the_lock_is_refused_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        std::fs::write(&precious, "data").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join(NAME)).unwrap();
+        assert!(Lock::acquire(folder.path()).unwrap_err().to_string().contains("plain file"));
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
     }
 
     #[test]

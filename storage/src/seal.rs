@@ -2,8 +2,8 @@
 //!
 //! When the tail is large enough, a segment over it (its text, metadata and vectors, and whose chunks they are) is built
 //! from a read transaction, in a folder of its own: under a temporary name, synced, renamed, the parent synced. Then one
-//! redb transaction names it, and in the same moment the runs in memory that it replaces go. Trailing segments that are not larger are built into the new one, so there are
-//! at most some log2(n / 8192) of them; what tombstones cover is left out.
+//! redb transaction names it, and in the same moment the runs in memory that it replaces go. Where four
+//! trailing segments have about one size they are built into one; what tombstones cover is left out.
 //!
 //! Invariants: a folder that redb does not name means nothing and is removed at open; readers and the writer go on while
 //! a segment is built; redb stays the truth, so a segment that is missing or damaged is simply built again.
@@ -32,6 +32,10 @@ use crate::{CollectionId, Error, Result, rows};
 /// The live chunks that the tail must hold to be sealed.
 pub(crate) const SEAL_CHUNKS_MIN: u64 = 8192;
 
+/// Where so many segments are of about one size, they are built into one: each chunk is built in some log4(n / 8192) times,
+/// and a search asks at most three segments of each size.
+const FANOUT: usize = 4;
+
 const NEW: &str = ".new";
 
 /// What is to be built: a segment over `first..end` in place of others.
@@ -51,6 +55,12 @@ pub(crate) fn seal(engine: &Engine, collection: CollectionId, chunks_min: u64) -
     let Some(folder) = engine.folder() else { return Ok(false) };
     let _turn = engine.sealing.lock().unwrap_or_else(PoisonError::into_inner);
     seal_in_turn(engine, folder, collection, chunks_min)
+}
+
+/// Whether [`seal`] would build anything.
+pub(crate) fn is_due(engine: &Engine, collection: CollectionId, chunks_min: u64) -> bool {
+    let view = engine.current_view(collection);
+    engine.folder().is_some() && view.is_ok_and(|view| damaged(&view).or_else(|| tail(&view, chunks_min)).is_some())
 }
 
 fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks_min: u64) -> Result<bool> {
@@ -99,24 +109,62 @@ fn damaged(view: &View) -> Option<Plan> {
     None
 }
 
-/// The tail, where it is large enough, with the trailing segments that are not larger.
+/// The tail, where it is large enough, with the segments that have become too many of their size.
 fn tail(view: &View, chunks_min: u64) -> Option<Plan> {
     let (mut first, end) = (view.tail_start(), view.next_chunk);
     let mut size = view.live_between(first, end);
     if size < chunks_min.max(1) {
         return None;
     }
+    let mut left = view.segments.as_slice();
     let mut replaces = Vec::new();
-    for segment in view.segments.iter().rev() {
-        let record = segment.record;
-        if u64::from(record.chunks) > size {
-            break;
+    loop {
+        let alike = left.iter().rev().take_while(|segment| u64::from(segment.record.chunks) <= 2 * size).count();
+        if alike < FANOUT - 1 {
+            return Some(Plan { first, end, replaces });
         }
-        size += view.live_between(record.first, record.end);
-        first = record.first;
-        replaces.push(segment.number);
+        let (rest, merged) = left.split_at(left.len() - alike);
+        first = merged[0].record.first;
+        size = view.live_between(first, end);
+        replaces.extend(merged.iter().map(|segment| segment.number));
+        left = rest;
     }
-    Some(Plan { first, end, replaces })
+}
+
+/// One segment in place of all, over all that lives; `None` where there is one already and nothing of it is dead.
+fn all(view: &View) -> Option<Plan> {
+    let live = view.live_between(0, view.next_chunk);
+    let dense = |segment: &Sealed| u64::from(segment.record.chunks) == live && !segment.is_damaged();
+    if live == 0 || matches!(view.segments.as_slice(), [one] if dense(one)) {
+        return None;
+    }
+    let replaces = view.segments.iter().map(|segment| segment.number).collect();
+    Some(Plan { first: 0, end: view.next_chunk, replaces })
+}
+
+/// Makes one segment of all. Collections too small for any stay as they are, except that segments without a live chunk
+/// go.
+///
+/// # Errors
+/// As [`seal`].
+pub(crate) fn merge(engine: &Engine, collection: CollectionId) -> Result<()> {
+    let Some(folder) = engine.folder() else { return Ok(()) };
+    let _turn = engine.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+    let pinned = engine.pin(collection)?;
+    let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
+    if view.segments.is_empty() && view.live_between(0, view.next_chunk) < SEAL_CHUNKS_MIN {
+        return Ok(());
+    }
+    match all(view) {
+        Some(plan) => build(engine, folder, collection, &pinned, &plan),
+        None if view.live_between(0, view.next_chunk) == 0 => {
+            let numbers: Vec<u32> = view.segments.iter().map(|segment| segment.number).collect();
+            publish(engine, collection, None, &numbers)?;
+            remove_folders(engine, collection.0, &numbers);
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinned, plan: &Plan) -> Result<()> {
@@ -132,8 +180,9 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
     };
     let Plan { first, end, .. } = *plan;
     let record = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
-    let published = Folder::open(&target, &record, pinned.record.spaces.len())
-        .and_then(|opened| publish(engine, collection, Sealed::new(number, record, Some(opened)), plan));
+    let published = Folder::open(&target, &record, pinned.record.spaces.len()).and_then(|opened| {
+        publish(engine, collection, Some(Sealed::new(number, record, Some(opened))), &plan.replaces)
+    });
     if published.is_err() {
         // If the commit happened after all, the next open finds the folder missing and builds it again.
         remove(&target);
@@ -230,8 +279,8 @@ fn remove(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
-/// Names the segment in redb and in the collection's next view.
-fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Plan) -> Result<()> {
+/// Names the segment, where there is one, in redb and in the collection's next view, in place of others.
+fn publish(engine: &Engine, collection: CollectionId, segment: Option<Sealed>, replaces: &[u32]) -> Result<()> {
     let mut writer = engine.writer()?;
     let view = engine.current_view(collection)?;
     writer.transact(|transaction| {
@@ -242,13 +291,15 @@ fn publish(engine: &Engine, collection: CollectionId, segment: Sealed, plan: &Pl
         // Those that are replaced go, and rows that could not be read.
         let stays = |number| view.segments.iter().any(|segment| segment.number == number);
         table
-            .retain_in(pairs_of(collection.0), |(_, number), _| stays(number) && !plan.replaces.contains(&number))
+            .retain_in(pairs_of(collection.0), |(_, number), _| stays(number) && !replaces.contains(&number))
             .map_err(engine_error)?;
-        rows::put(&mut table, SEGMENTS, (collection.0, segment.number), &segment.record)?;
-        record.next_segment = segment.number + 1;
+        if let Some(segment) = &segment {
+            rows::put(&mut table, SEGMENTS, (collection.0, segment.number), &segment.record)?;
+            record.next_segment = segment.number + 1;
+        }
         record.sequence = next_sequence(transaction)?;
         rows::put_numbered(&mut collections, COLLECTIONS, collection.0, &record)?;
-        let next = view.sealed(segment, &plan.replaces, &record);
+        let next = view.sealed(segment, replaces, &record);
         Ok(((), Outcome::Publish(collection.0, Arc::new(next))))
     })
 }

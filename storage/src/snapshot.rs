@@ -24,8 +24,8 @@ use crate::text::Scored;
 use crate::vectors::Column;
 use crate::view::View;
 use crate::{
-    ChunkNumber, CollectionId, DocumentId, Effort, Error, HydratedChunk, Nearest, Result, StoredChunk, StoredDocument,
-    rows, validate,
+    ChunkNumber, CollectionId, DocumentId, Effort, Error, HydratedChunk, Nearest, NewChunk, NewDocument, Result,
+    StoredChunk, StoredDocument, rows, validate,
 };
 
 mod filtered;
@@ -80,11 +80,11 @@ impl Snapshot {
     }
 
     /// The view, where nothing that it is made of is damaged.
-    fn view(&self) -> Result<&View> {
+    pub(crate) fn view(&self) -> Result<&View> {
         self.0.view.as_deref().map_err(crate::engine::Damage::error)
     }
 
-    fn transaction(&self) -> &ReadTransaction {
+    pub(crate) fn transaction(&self) -> &ReadTransaction {
         &self.0.transaction
     }
 
@@ -176,6 +176,33 @@ impl Snapshot {
         let block = open_block(place, record.dims as usize, row.value())?;
         let slot = (chunk % record.per_block) as usize;
         block.row(slot).ok_or_else(|| place.corrupt(format!("it has no vector of chunk {chunk}")))
+    }
+
+    /// A document as it would have to be given to be stored as it is, and the number of its first chunk; `None` where it
+    /// is not there or has no chunk.
+    pub(crate) fn again(&self, id: &DocumentId) -> Result<Option<(u32, NewDocument)>> {
+        let Some(number) = self.number_of(id)? else { return Ok(None) };
+        let StoredDocument { id, title, text, metadata, digest } = self.stored_document(number)?;
+        let chunks: Vec<NewChunk> = self
+            .stored_chunks(&id)?
+            .into_iter()
+            .map(|StoredChunk { ordinal: _, start, end, heading, vectors }| NewChunk { start, end, heading, vectors })
+            .collect();
+        let first = self.document_record(number)?.first_chunk;
+        let document = NewDocument { id, title, text, metadata, digest, chunks };
+        Ok(Some((first, document)).filter(|(_, document)| !document.chunks.is_empty()))
+    }
+
+    /// The id of the document that has this chunk, and the number of its first chunk.
+    pub(crate) fn owner(&self, chunk: u32) -> Result<Option<(u32, DocumentId)>> {
+        let Some((first, number)) = self.ask(|view| view.owner(chunk, |entry| (entry.first, entry.document)))? else {
+            return Ok(None);
+        };
+        Ok(Some((first, self.document_record(number)?.id)))
+    }
+
+    pub(crate) fn space_numbers(&self) -> &[u32] {
+        &self.0.record.spaces
     }
 
     /// Up to `limit` documents in order of id, those after `after` where given.

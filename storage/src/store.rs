@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, TableHandle};
 
+use crate::background::Background;
 use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
 use crate::engine::{Engine, Outcome, collection_record, next_sequence, unknown};
 use crate::error::engine;
@@ -18,13 +19,13 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    CollectionId, CollectionInfo, CollectionSettings, Error, Operation, Result, Snapshot, SpaceId, SpaceSettings,
-    Written, check, files, rows, seal, write,
+    CollectionId, CollectionInfo, CollectionSettings, Compacted, Error, Operation, Result, Snapshot, SpaceId,
+    SpaceSettings, Written, check, compact, files, rows, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
 #[derive(Clone, Debug)]
-pub struct Store(pub(crate) Arc<Engine>);
+pub struct Store(pub(crate) Arc<Engine>, Arc<Background>);
 
 impl Store {
     /// Opens the database in this folder, and makes both where they are not there. One process at a time may have it
@@ -38,8 +39,14 @@ impl Store {
             let (database, lock) = files::open(path)?;
             let engine = Engine::new(database, Some(path.to_owned()), Some(lock));
             seal::collect_garbage(&engine)?;
-            Ok(Self(Arc::new(engine)))
+            Ok(Self::of(engine))
         })
+    }
+
+    fn of(engine: Engine) -> Self {
+        let engine = Arc::new(engine);
+        let background = Background::new(&engine);
+        Self(engine, Arc::new(background))
     }
 
     /// A database in memory, gone when it is closed.
@@ -51,7 +58,7 @@ impl Store {
     }
 
     pub(crate) fn on_backend(backend: impl redb::StorageBackend) -> Result<Self> {
-        Ok(Self(Arc::new(Engine::new(files::open_backend(backend)?, None, None))))
+        Ok(Self::of(Engine::new(files::open_backend(backend)?, None, None)))
     }
 
     /// All collections, by name.
@@ -192,14 +199,37 @@ impl Store {
         })
     }
 
-    /// Moves the text of the newest chunks to disk where there are 8,192 or more of them, and builds again what is
-    /// missing or damaged there. Returns whether it did anything. Reads and writes go on meanwhile. A database in memory
-    /// has nothing to do.
+    /// Moves the newest chunks of a collection into a segment where there are 8,192 or more of them, and builds again what
+    /// is missing or damaged. Returns whether it did anything. Reads and writes go on meanwhile. A database in memory has
+    /// nothing to do.
+    ///
+    /// Cost: 100,000 vectors of 384 dimensions take some 20 s on two cores.
     ///
     /// # Errors
     /// [`Error::Io`], after which all is as before; [`Error::Poisoned`].
     pub fn seal(&self, collection: CollectionId) -> Result<bool> {
-        seal::seal(&self.0, collection, seal::SEAL_CHUNKS_MIN)
+        damage_as_error("the database", || seal::seal(&self.0, collection, seal::SEAL_CHUNKS_MIN))
+    }
+
+    /// As [`Store::seal`], on a thread of its own, where the collection has `chunks_min` or more chunks to seal and no
+    /// such thread is at work; of a failure nothing is heard, and the next call tries again. The thread stops early when
+    /// the last handle goes.
+    pub fn seal_soon(&self, collection: CollectionId, chunks_min: u64) {
+        self.1.begin(&self.0, collection, chunks_min.max(seal::SEAL_CHUNKS_MIN));
+    }
+
+    /// Gives back what deleted and replaced documents take on disk: vectors are moved together, all segments of a
+    /// collection become one, and the file is cut. Reads and writes go on, but wait while the file is cut.
+    ///
+    /// Cost: what lives in sparse places is written anew, all that lives is sealed anew, and redb moves pages.
+    ///
+    /// # Errors
+    /// [`Error::Io`], after which every document is as before; [`Error::Poisoned`].
+    pub fn compact(&self) -> Result<Compacted> {
+        damage_as_error("the database", || {
+            let collections: Vec<CollectionId> = self.collections()?.into_iter().map(|info| info.id).collect();
+            compact::compact(&self.0, &collections)
+        })
     }
 
     /// Everything that is wrong with the database, one sentence each; empty where all is well. Reads all of it.

@@ -74,11 +74,12 @@ impl View {
         next
     }
 
-    /// The view after a segment took the place of others and of the runs in its range.
-    pub(crate) fn sealed(&self, segment: Sealed, replaced: &[u32], record: &CollectionRecord) -> Self {
+    /// The view after a segment, where there is one, took the place of others and of the runs in its range.
+    pub(crate) fn sealed(&self, segment: Option<Sealed>, replaced: &[u32], record: &CollectionRecord) -> Self {
         let mut next = self.renewed(record);
-        let SegmentRecord { first, end, .. } = segment.record;
         next.segments.retain(|other| !replaced.contains(&other.number));
+        let Some(segment) = segment else { return next };
+        let SegmentRecord { first, end, .. } = segment.record;
         next.segments.push(Arc::new(segment));
         next.segments.sort_by_key(|segment| segment.record.first);
         let outside = |chunk| !(first..end).contains(&chunk);

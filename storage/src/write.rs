@@ -18,7 +18,7 @@ use crate::codec::{
     ChunkRecord, CollectionRecord, DocumentRecord, Json, Place, SpaceRecord, Tombstones, encode_block, encode_text,
     open_block,
 };
-use crate::engine::{Engine, Outcome, next_sequence, unknown};
+use crate::engine::{Engine, Outcome, Writer, next_sequence, unknown};
 use crate::error::engine;
 use crate::keys::encode_id;
 use crate::roster::{Entry, RosterRun};
@@ -44,17 +44,44 @@ pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operat
     let settings = std::sync::Arc::clone(&engine.current_view(collection)?.settings);
     batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
     let batch = last_of_each(batch);
-    let mut texts = index_texts(&batch);
-
+    let texts = index_texts(&batch);
     let mut writer = engine.writer()?;
     let view = engine.current_view(collection)?;
+    commit(&mut writer, collection, &view, &batch, texts)
+}
+
+/// Writes documents anew as they are, so that their chunks get the next numbers; of those that were replaced or deleted
+/// since they were read, nothing. With each comes the number of its first chunk, which no other chunk ever has.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn rewrite(
+    engine: &Engine,
+    collection: CollectionId,
+    documents: Vec<(u32, NewDocument)>,
+) -> Result<Written> {
+    let mut writer = engine.writer()?;
+    let view = engine.current_view(collection)?;
+    let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
+    let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();
+    let texts = index_texts(&batch);
+    commit(&mut writer, collection, &view, &batch, texts)
+}
+
+fn commit(
+    writer: &mut Writer<'_>,
+    collection: CollectionId,
+    view: &View,
+    batch: &[Operation],
+    mut texts: Vec<(u32, String)>,
+) -> Result<Written> {
     validate::room(view.next_chunk, texts.len())?;
     for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
         *chunk = number;
     }
     let text = passages::index(&view.analyzer, &texts);
     drop(texts);
-    writer.transact(|transaction| apply(transaction, collection, &view, &batch, text))
+    writer.transact(|transaction| apply(transaction, collection, view, batch, text))
 }
 
 /// Of several operations on one document the last one counts.

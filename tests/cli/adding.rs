@@ -245,6 +245,11 @@ fn files_of_the_same_name_in_two_folders_do_not_replace_each_other() {
     assert_eq!(shell.json(&["get", "1", "--json"])[0]["text"], "later");
     std::fs::remove_file(shell.path("c/more.jsonl")).unwrap();
     assert_eq!(shell.json(&["add", ".", "-c", "all", "--json"])["added"], 3, "the way out");
+    // Nor in another run, as long as the first is there.
+    let report = shell.run(&["add", "b/README.md", "--json"]).expect(4).json();
+    assert!(report["rejected"][0]["reason"].as_str().unwrap().contains("a/README.md, which is in this"), "{report:#}");
+    std::fs::remove_file(shell.path("a/README.md")).unwrap();
+    assert_eq!(shell.run(&["add", "b/README.md", "--json"]).expect(0).json()["replaced"], 1);
 }
 
 #[test]

@@ -65,6 +65,12 @@ impl Pool {
         self.seen[self.next..].iter().find(|seen| seen.open).map(|seen| seen.node)
     }
 
+    /// Whether most of what it keeps has the score of another: copies of one vector leave no room for a way out.
+    pub(super) fn is_saturated(&self) -> bool {
+        let copies = self.seen.windows(2).filter(|pair| pair[0].score == pair[1].score).count();
+        copies * 2 > self.seen.len()
+    }
+
     /// The best, best first.
     pub(super) fn seen(&self) -> &[Seen] {
         &self.seen

@@ -5,7 +5,8 @@
 //! ranked by full precision.
 //!
 //! Invariants: a score is that of the exact scan, to the last bit; nothing dead or filtered out is found; `k` are found
-//! wherever `k` match, because a walk that ends with fewer is followed by the exact way.
+//! wherever `k` match, because a walk that ends with fewer is followed by the exact way; so is one that kept hardly anything
+//! but equal vectors, because it could not leave them.
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -101,8 +102,9 @@ impl<B: Bytes + Sync> Graph<B> {
             Strategy::Plain => self.plain(question, ef, scratch)?,
             Strategy::Selective | Strategy::Exact => self.selective(question, ef, scratch)?,
         }
+        let saturated = scratch.trail.pool.is_saturated();
         let found = self.ranked(question, strategy, scratch)?;
-        if found.hits.len() < wanted.min(matching) { self.exact(question, scratch) } else { Ok(found) }
+        if saturated || found.hits.len() < wanted.min(matching) { self.exact(question, scratch) } else { Ok(found) }
     }
 
     /// The best `k` of what may answer: all their codes are compared.

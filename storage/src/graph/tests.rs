@@ -208,6 +208,26 @@ fn every_node_is_reachable_even_among_duplicates() {
 }
 
 #[test]
+fn a_crowd_of_copies_does_not_hide_the_others() {
+    let mut random = Random::new(11);
+    let (dims, none) = (16, RoaringBitmap::new());
+    let boilerplate = random.vector(dims);
+    let mut vectors = clustered(&mut random, dims, 300);
+    (0..3000).for_each(|_| vectors.extend(&boilerplate));
+    for metric in METRICS {
+        let sample = Sample::new(metric, dims, &vectors, RECIPE);
+        let graph = sample.graph();
+        for _ in 0..40 {
+            let query = sample.prepared(&clustered(&mut random, dims, 1));
+            let question = Question { query: &query, k: 3, ef: 48, allowed: None, dead: &none };
+            let found = graph.search(&question, &mut Scratch::default()).unwrap();
+            let expected = sample.nearest(&question);
+            assert_eq!(found.hits[0].1.to_bits(), expected[0].1.to_bits(), "{metric:?}, {:?}", found.strategy);
+        }
+    }
+}
+
+#[test]
 fn few_vectors_of_any_length_are_found() {
     let mut random = Random::new(7);
     let none = RoaringBitmap::new();

@@ -9,6 +9,7 @@ mod damage;
 mod lifecycle;
 mod model;
 mod seal;
+mod sealed;
 mod search;
 mod snapshots;
 

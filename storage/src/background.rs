@@ -1,0 +1,52 @@
+//! Who seals while the application goes on?
+//!
+//! One thread at most for each database. It is told to stop when the last handle goes, and waited for, so that the folder
+//! is free when the database is closed.
+//!
+//! Invariant: it holds no lock that a reader waits for, and the writer's turn only to publish what it built.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::engine::Engine;
+use crate::{CollectionId, seal};
+
+/// The thread of a database.
+#[derive(Debug)]
+pub(crate) struct Background {
+    closing: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Background {
+    pub(crate) fn new(engine: &Engine) -> Self {
+        Self { closing: Arc::clone(&engine.closing), thread: Mutex::new(None) }
+    }
+
+    /// Seals a collection on the thread, unless that is at work or there is too little to do.
+    pub(crate) fn begin(&self, engine: &Arc<Engine>, collection: CollectionId, chunks_min: u64) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) || !seal::is_due(engine, collection, chunks_min)
+        {
+            return;
+        }
+        let engine = Arc::clone(engine);
+        let seal = move || {
+            // What could not be built is tried again at the next call, and search is right without it.
+            let _ = seal::seal(&engine, collection, chunks_min);
+        };
+        *thread = std::thread::Builder::new().name("quiverdb-seal".into()).spawn(seal).ok();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // A panic there was reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
