@@ -1,6 +1,7 @@
 //! Does the `quiver` command keep its contract? Verbs, exit codes, JSON shapes; results on stdout, all else on stderr.
 
 mod adding;
+mod benches;
 mod verbs;
 
 use std::fs;

@@ -403,6 +403,81 @@ pub(crate) enum BenchVerb {
     Embed(BenchEmbed),
     /// How long does a search take, in each mode?
     Search(BenchSearch),
+    /// How fast and how good is the approximate index, alone?
+    Ann(BenchAnn),
+    /// What does a filter cost, and does search still find the nearest of those that match?
+    Filter(BenchFilter),
+    /// How long is it to the first answer, in how much memory? With --db, the collection is made there and kept
+    Open(BenchOpen),
+    /// What `open` starts in a fresh process
+    #[command(hide = true)]
+    OpenOnce(BenchOpenOnce),
+    /// How fast do ready vectors get in, and what does a search meanwhile feel of it?
+    Ingest(BenchIngest),
+}
+
+/// Vectors to search and vectors to ask.
+#[derive(Args)]
+pub(crate) struct VectorFiles {
+    /// The vectors to search: .npy or .fvecs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// The vectors to ask: .npy or .fvecs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: PathBuf,
+    /// How vectors are compared
+    #[arg(long, value_parser = by_name::<Metric>, default_value = "cosine", value_name = "cosine|dot|l2")]
+    pub(crate) metric: Metric,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchAnn {
+    #[command(flatten)]
+    pub(crate) files: VectorFiles,
+    /// The true nearest, row numbers of the base: .ivecs or .npy [default: found by comparing all]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Option<PathBuf>,
+    /// Threads that build; one asks [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// The candidates that walks keep, one measurement each
+    #[arg(long, value_delimiter = ',', default_value = "16,32,64,128,256", value_name = "LIST")]
+    pub(crate) ef: Vec<usize>,
+    /// Passes over the queries, of which the fastest counts
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) rounds: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchFilter {
+    #[command(flatten)]
+    pub(crate) files: VectorFiles,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchOpen {
+    #[command(flatten)]
+    pub(crate) files: VectorFiles,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchOpenOnce {
+    /// The vectors to ask: .npy or .fvecs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchIngest {
+    /// The vectors to add: .npy or .fvecs. The last 200 are added one by one, and ask
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// JSONL of {"text"}, one a vector; without it, sentences of 20 words are made up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// How vectors are compared
+    #[arg(long, value_parser = by_name::<Metric>, default_value = "cosine", value_name = "cosine|dot|l2")]
+    pub(crate) metric: Metric,
 }
 
 #[derive(Args)]

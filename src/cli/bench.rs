@@ -1,7 +1,18 @@
 //! How fast is this machine at embedding and at searching?
 //!
-//! Everything runs in memory on texts that are given or made up from a seed, so that anybody can repeat it. A rate is
-//! taken over all texts; a latency is the median of single calls, one at a time, after a warm-up.
+//! `embed` and `search` run in memory on texts that are given or made up from a seed, so that anybody can repeat it. A
+//! rate is taken over all texts; a latency is the median of single calls, one at a time, after a warm-up. What runs on
+//! files of vectors has a module each below.
+
+mod ann;
+mod arrays;
+mod filter;
+mod ingest;
+mod input;
+mod machine;
+mod open;
+mod truth;
+mod whole;
 
 use std::path::Path;
 use std::time::Instant;
@@ -35,6 +46,11 @@ pub(crate) fn run(session: &Session, verb: &BenchVerb) -> Result<Outcome> {
     match verb {
         BenchVerb::Embed(arguments) => bench_embed(session, arguments),
         BenchVerb::Search(arguments) => bench_search(session, arguments),
+        BenchVerb::Ann(arguments) => ann::run(session, arguments),
+        BenchVerb::Filter(arguments) => filter::run(session, arguments),
+        BenchVerb::Open(arguments) => open::run(session, arguments),
+        BenchVerb::OpenOnce(arguments) => open::once(session, arguments),
+        BenchVerb::Ingest(arguments) => ingest::run(session, arguments),
     }
 }
 

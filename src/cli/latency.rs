@@ -19,6 +19,10 @@ impl Latencies {
         self.0.len()
     }
 
+    pub(crate) fn total_ms(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
     /// The milliseconds that this share of the calls did not exceed, by nearest rank; 0 where there were none.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         quiverdb::eval::percentile(&self.0, percent as f64).unwrap_or(0.0)

@@ -27,7 +27,8 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 use quiverdb::Blame;
 
 use self::args::{Arguments, Verb};
@@ -36,8 +37,11 @@ use self::session::{Mistake, Outcome, Session};
 
 /// Reads the command line, does what it asks, and returns the exit code.
 pub(crate) fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = Arguments::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches.value_source("db"))));
+    let (arguments, path_from) = match parsed {
+        Ok(parsed) => parsed,
         Err(usage) => return explain_usage(&usage),
     };
     let format = match (arguments.json, arguments.jsonl) {
@@ -45,7 +49,11 @@ pub(crate) fn run() -> ExitCode {
         (false, true) => Format::Jsonl,
         (false, false) => Format::People,
     };
-    let session = Session { path: arguments.db, output: Output { format } };
+    let session = Session {
+        path: arguments.db,
+        path_is_given: path_from == Some(ValueSource::CommandLine),
+        output: Output { format },
+    };
     // A panic over damaged pages is caught below and becomes an error; only one that arrives here is told.
     std::panic::set_hook(Box::new(|_| {}));
     match catch_unwind(AssertUnwindSafe(|| dispatch(&session, arguments.verb))) {

@@ -13,6 +13,8 @@ use super::output::Output;
 pub(crate) struct Session {
     /// The database's folder, as the user gave it.
     pub(crate) path: PathBuf,
+    /// Whether it was given on the command line, and not by the environment or by default.
+    pub(crate) path_is_given: bool,
     /// Where and how results are shown.
     pub(crate) output: Output,
 }

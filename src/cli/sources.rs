@@ -144,7 +144,7 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 /// A path that is not there was mistyped; anything else is the system's.
-fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::NotFound {
         return Mistake::new(format!("there is no file or folder {}", path.display())).into();
     }
