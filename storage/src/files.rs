@@ -72,7 +72,7 @@ fn open_data(folder: &Path, path: &Path, watch: &Arc<Watch>) -> Result<Database>
     }
     let opening_error = |error| opening_error(folder, path, error);
     let backend = watch.over(FileBackend::new(file).map_err(opening_error)?);
-    let database = builder().create_with_backend(backend).map_err(opening_error)?;
+    let database = builder(watch).create_with_backend(backend).map_err(opening_error)?;
     check_format(&database)?;
     Ok(database)
 }
@@ -97,7 +97,7 @@ pub(crate) fn open_backend<B: StorageBackend>(
     let open = move |watch: &Arc<Watch>| {
         let backend = watch.over(backend()?);
         let fresh = backend.len().map_err(|source| io_error(Path::new(DATA), source))? == 0;
-        let database = builder().create_with_backend(backend).map_err(engine)?;
+        let database = builder(watch).create_with_backend(backend).map_err(engine)?;
         if fresh {
             fill(&database)?;
         }
@@ -118,9 +118,9 @@ pub(crate) fn open_memory() -> Result<Handle> {
     open_backend(take, Arc::default())
 }
 
-fn builder() -> Builder {
+fn builder(watch: &Watch) -> Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(if watch.reads_each_time() { 0 } else { CACHE_BYTES });
     builder
 }
 
@@ -164,7 +164,7 @@ fn make_data(path: &Path) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(|source| io_error(path, source))?;
     let again = file.try_clone().map_err(|source| io_error(path, source))?;
-    let database = builder().create_file(file).map_err(engine)?;
+    let database = builder(&Watch::default()).create_file(file).map_err(engine)?;
     fill(&database)?;
     drop(database);
     again.sync_all().map_err(|source| io_error(path, source))

@@ -229,6 +229,14 @@ impl Watch {
         self.again
     }
 
+    /// Whether nothing of the file is kept in memory: tests let reads fail.
+    pub(crate) fn reads_each_time(&self) -> bool {
+        #[cfg(test)]
+        return self.faults.reads_each_time();
+        #[cfg(not(test))]
+        false
+    }
+
     /// Puts a backend under this watch.
     pub(crate) fn over<B: StorageBackend>(self: &Arc<Self>, backend: B) -> Watched<B> {
         Watched { backend, watch: Arc::clone(self) }

@@ -127,6 +127,10 @@ fn write_reserve(path: &Path) -> io::Result<()> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let bytes: Vec<u8> = (0..RESERVE_BYTES / 8).flat_map(|place| xxh3_64(&place.to_le_bytes()).to_le_bytes()).collect();
-    options.open(path)?.write_all(&bytes)
+    let mut file = options.open(path)?;
+    let mut bytes = vec![0; 1 << 20];
+    for (place, word) in bytes.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&xxh3_64(&place.to_le_bytes()).to_le_bytes());
+    }
+    (0..RESERVE_BYTES >> 20).try_for_each(|_| file.write_all(&bytes))
 }

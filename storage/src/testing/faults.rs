@@ -19,6 +19,7 @@ pub(crate) struct Faults(Mutex<Plan>);
 
 #[derive(Debug, Default)]
 struct Plan {
+    reads_each_time: bool,
     syncs: u64,
     refusal: Option<Refusal>,
     written: HashSet<u64>,
@@ -75,6 +76,15 @@ impl Faults {
     /// Whether what was to be refused once was refused.
     pub(crate) fn is_spent(&self) -> bool {
         self.plan().refusal.is_none()
+    }
+
+    /// Faults of a database that keeps nothing of its file in memory.
+    pub(crate) fn uncached() -> Self {
+        Self(Mutex::new(Plan { reads_each_time: true, ..Plan::default() }))
+    }
+
+    pub(crate) fn reads_each_time(&self) -> bool {
+        self.plan().reads_each_time
     }
 
     pub(crate) fn syncs(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{on_disk, sound};
+use super::{in_memory, on_disk, sound};
 use crate::engine::{Engine, QUICK_REPAIR_BYTES_MIN};
 use crate::seal::seal;
 use crate::space::{FREE_BYTES_MIN, RESERVE, RESERVE_BYTES};
@@ -97,8 +97,7 @@ fn simulated(folder: &Path) -> (Disk, Store, CollectionId) {
 
 /// What the database holds before and after each step.
 fn states() -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let (_, store, notes) = simulated(folder.path());
+    let (store, notes) = in_memory(DIMS, Metric::Cosine);
     let mut states = vec![store.dump().unwrap()];
     for step in WORKLOAD {
         step(&store, notes).unwrap();
@@ -112,7 +111,9 @@ fn wherever_the_disk_is_full_for_once_the_step_fails_as_a_whole_and_works_when_r
     let states = states();
     for stop in 0.. {
         let folder = tempfile::tempdir().unwrap();
-        let (disk, store, notes) = simulated(folder.path());
+        let disk = Disk::default();
+        let store = Store::on_backend(disk.clone(), Some(folder.path())).unwrap();
+        let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
         store.0.faults().refuse_once(Which::Changes, stop, ErrorKind::StorageFull);
         for (number, step) in WORKLOAD.into_iter().enumerate() {
             let result = step(&store, notes);
