@@ -31,16 +31,23 @@ const VIOLATIONS_MAX: usize = 1000;
 /// # Errors
 /// [`Error::Io`] or [`Error::Engine`] where the database cannot be read at all.
 pub(crate) fn check(engine: &Engine) -> Result<Vec<String>> {
-    let (found, damaged_segments) = inspect(&*engine.begin_read()?, engine.folder())?;
+    let Findings { violations, damaged_segments } = inspect(&*engine.begin_read()?, engine.folder())?;
     distrust(engine, &damaged_segments)?;
-    Ok(found)
+    Ok(violations)
 }
 
-/// Everything that is wrong, and the collections and numbers of the segments whose folder is not what was built.
+/// What a check comes to.
+pub(crate) struct Findings {
+    pub(crate) violations: Vec<String>,
+    /// Collection and number of the segments whose folder is not what was built.
+    pub(crate) damaged_segments: Vec<(u32, u32)>,
+}
+
+/// Everything that is wrong as of this transaction, in it and in the folder.
 ///
 /// # Errors
 /// As [`check`].
-pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> Result<(Vec<String>, Vec<(u32, u32)>)> {
+pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> Result<Findings> {
     let mut check = Check { transaction, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
     check.meta()?;
     let collections = check.collections()?;
@@ -54,7 +61,7 @@ pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> R
     if more > 0 {
         found.push(format!("{more} more violations are not listed"));
     }
-    Ok((found, damaged_segments))
+    Ok(Findings { violations: found, damaged_segments })
 }
 
 /// Tells the collections in memory which of their segments are damaged, so that these are built again also where no

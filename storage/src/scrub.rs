@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, PoisonError, Weak};
 
-use crate::check::{distrust, inspect};
+use crate::check::{Findings, distrust, inspect};
 use crate::engine::Engine;
 use crate::guard::damage_as_error;
 use crate::handle::Reading;
@@ -34,10 +34,10 @@ pub(crate) fn start(engine: &Arc<Engine>) {
 }
 
 /// Tells of what was found, unless the database was closed meanwhile.
-fn finish(engine: &Weak<Engine>, reading: Reading, found: Result<(Vec<String>, Vec<(u32, u32)>)>) {
+fn finish(engine: &Weak<Engine>, reading: Reading, found: Result<Findings>) {
     drop(reading);
     let Some(engine) = engine.upgrade() else { return };
-    let outcome = found.and_then(|(found, damaged)| distrust(&engine, &damaged).map(|()| found));
+    let outcome = found.and_then(|found| distrust(&engine, &found.damaged_segments).map(|()| found.violations));
     note(&engine, outcome.map_or_else(|error| Scrub::Failed(error.to_string()), Scrub::Done));
 }
 

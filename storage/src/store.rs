@@ -137,6 +137,7 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
+        self.0.space.ask_to_remove();
         let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut writer = self.0.writer()?;
         let (number, segments) = writer.transact(|transaction| {

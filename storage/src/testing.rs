@@ -36,6 +36,14 @@ impl Budget {
     }
 }
 
+/// A folder in memory where there is room for it: what is simulated needs no real disk, and a real one syncs slowly.
+pub(crate) fn fast_folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let room = fs4::available_space(memory).is_ok_and(|free| free > 512 << 20);
+    let folder = if room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a temporary folder")
+}
+
 /// The seed of a random test: `QUIVER_CRASH_SEED`, or this.
 pub(crate) fn seed(usual: u64) -> u64 {
     std::env::var("QUIVER_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(usual)

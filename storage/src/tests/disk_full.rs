@@ -10,7 +10,7 @@ use super::{in_memory, on_disk, sound};
 use crate::engine::{Engine, QUICK_REPAIR_BYTES_MIN};
 use crate::seal::seal;
 use crate::space::{FREE_BYTES_MIN, RESERVE, RESERVE_BYTES};
-use crate::testing::{Disk, Random, Which, put, random_document, settings};
+use crate::testing::{Disk, Random, Which, fast_folder, put, random_document, settings};
 use crate::{CollectionId, Error, Metric, Operation, Result, Store, files};
 
 const DIMS: usize = 16;
@@ -38,7 +38,7 @@ fn dims_of(store: &Store) -> usize {
 
 #[test]
 fn a_write_that_would_fill_the_disk_is_refused_and_a_delete_is_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = fast_folder();
     let (store, notes) = on_disk(folder.path(), DIMS);
     let reserve = folder.path().join(RESERVE);
     assert_eq!(fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES);
@@ -110,7 +110,7 @@ fn states() -> Vec<String> {
 fn wherever_the_disk_is_full_for_once_the_step_fails_as_a_whole_and_works_when_repeated() {
     let states = states();
     for stop in 0.. {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         let disk = Disk::default();
         let store = Store::on_backend(disk.clone(), Some(folder.path())).unwrap();
         let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
@@ -149,7 +149,7 @@ fn wherever_the_disk_is_full_for_once_the_step_fails_as_a_whole_and_works_when_r
 fn with_any_number_of_pages_left_reads_and_deletes_work_and_writing_resumes() {
     let mut full = 0;
     for pages in (0..60).chain((60..400).step_by(20)) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         let (disk, store, notes) = simulated(folder.path());
         store.write(notes, puts(1, 0..200, DIMS)).unwrap();
         let faults = store.0.faults();

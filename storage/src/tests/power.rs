@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use super::sound;
 use crate::seal::seal;
-use crate::testing::{Budget, Disk, Power, Random, put, random_document, seed, settings, with_power_cuts};
+use crate::testing::{Budget, Disk, Power, Random, fast_folder, put, random_document, seed, settings, with_power_cuts};
 use crate::{CollectionId, DocumentId, Metric, Operation, Store};
 
 const DIMS: usize = 3;
@@ -84,7 +84,7 @@ impl Cutter {
             return;
         }
         let power = [Power::Nothing, Power::All, Power::SomeWrites, Power::SomeSectors][self.random.below(4) as usize];
-        let image = tempfile::tempdir().unwrap();
+        let image = fast_folder();
         self.leave_segments(image.path());
         let disk = self.disk.after_loss(power, &mut self.random);
         let what = format!("seed {}, image {}, after `{done}`, {power:?}", self.seed, self.images.get());
@@ -159,7 +159,7 @@ fn copy(from: &Path, to: &Path, mut leave: impl FnMut(&mut Vec<u8>) -> bool) {
 
 /// One history with cuts all the way; returns how many.
 fn run(seed: u64, budget: &Rc<Budget>) -> u64 {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = fast_folder();
     let disk = Disk::default();
     let store = Store::on_backend(disk.clone(), Some(folder.path())).unwrap();
     let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::on_disk;
 use crate::seal::seal;
-use crate::testing::{Budget, Random, put, random_document, seed};
+use crate::testing::{Budget, Random, fast_folder, put, random_document, seed};
 use crate::{CollectionId, DocumentId, Effort, Operation, Store};
 
 const DIMS: usize = 4;
@@ -103,7 +103,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn whatever_happens_to_a_file_of_a_segment_no_answer_is_wrong_and_it_is_built_again() {
     let (first, budget) = (seed(97), Budget::new(3_000));
-    let (base, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (base, other) = (fast_folder(), fast_folder());
     let notes = make(base.path(), first);
     make(other.path(), first + 1);
     let truth = answers(&Store::open(base.path()).unwrap(), notes);
@@ -112,7 +112,7 @@ fn whatever_happens_to_a_file_of_a_segment_no_answer_is_wrong_and_it_is_built_ag
     let mut mutations = 0;
     while budget.is_left() {
         let mut random = Random::new(first + mutations);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         copy(base.path(), folder.path());
         let files = files_of(&folder.path().join("segments"));
         let file = &files[random.below(files.len() as u64) as usize];
