@@ -79,8 +79,8 @@ impl Cutter {
         if done == "folder synced" {
             self.safe = names(&self.folder).into_iter().filter(|name| !name.ends_with(".new")).collect();
         }
-        // Steps of building are few; changes of the disk are many.
-        if done == "disk" && self.random.below(4) > 0 {
+        // Some of them, so that a history of all kinds of moments fits into the time.
+        if self.random.below(if done == "disk" { 16 } else { 4 }) > 0 {
             return;
         }
         let power = [Power::Nothing, Power::All, Power::SomeWrites, Power::SomeSectors][self.random.below(4) as usize];
