@@ -135,7 +135,15 @@ impl Error {
             Self::Io { .. }
             | Self::Model { .. }
             | Self::Embedding(_)
-            | Self::Storage(S::Io { .. } | S::Locked { .. } | S::NewerFormat { .. } | S::Poisoned(_)) => Blame::World,
+            | Self::Storage(
+                S::Io { .. }
+                | S::Locked { .. }
+                | S::NewerFormat { .. }
+                | S::DiskFull { .. }
+                | S::Poisoned(_)
+                | S::Unconfirmed(_)
+                | S::Stale,
+            ) => Blame::World,
             Self::Storage(_) => Blame::Ours,
         }
     }

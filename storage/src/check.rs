@@ -6,6 +6,7 @@
 //! Invariants: nothing is changed on disk; damage is reported and the check goes on with what is whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
@@ -30,27 +31,42 @@ const VIOLATIONS_MAX: usize = 1000;
 /// # Errors
 /// [`Error::Io`] or [`Error::Engine`] where the database cannot be read at all.
 pub(crate) fn check(engine: &Engine) -> Result<Vec<String>> {
-    let transaction = engine.begin_read()?;
-    let mut check = Check { transaction: &transaction, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
+    let Findings { violations, damaged_segments } = inspect(&*engine.begin_read()?, engine.folder())?;
+    distrust(engine, &damaged_segments)?;
+    Ok(violations)
+}
+
+/// What a check comes to.
+pub(crate) struct Findings {
+    pub(crate) violations: Vec<String>,
+    /// Collection and number of the segments whose folder is not what was built.
+    pub(crate) damaged_segments: Vec<(u32, u32)>,
+}
+
+/// Everything that is wrong as of this transaction, in it and in the folder.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> Result<Findings> {
+    let mut check = Check { transaction, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
     check.meta()?;
     let collections = check.collections()?;
     let spaces: BTreeSet<u32> = collections.values().flat_map(|record| record.spaces.iter().copied()).collect();
     check.names(&collections)?;
     check.strays(&collections, &spaces)?;
     for (&number, record) in &collections {
-        collection::check(&mut check, engine.folder(), number, record)?;
+        collection::check(&mut check, folder, number, record)?;
     }
     let Check { mut found, more, damaged_segments, .. } = check;
-    distrust(engine, &damaged_segments)?;
     if more > 0 {
         found.push(format!("{more} more violations are not listed"));
     }
-    Ok(found)
+    Ok(Findings { violations: found, damaged_segments })
 }
 
 /// Tells the collections in memory which of their segments are damaged, so that these are built again also where no
 /// search has met the damage.
-fn distrust(engine: &Engine, damaged: &[(u32, u32)]) -> Result<()> {
+pub(crate) fn distrust(engine: &Engine, damaged: &[(u32, u32)]) -> Result<()> {
     for &(collection, number) in damaged {
         let view = match engine.pin(CollectionId(collection)) {
             Ok(pinned) => pinned.view,

@@ -4,36 +4,49 @@
 //! one; a reader begins a transaction and takes whichever of the two bears that transaction's commit number. So no reader
 //! ever waits for a writer, and none sees vectors and documents of different commits.
 //!
+//! When the disk fails, `handle` opens the file again, at once where a commit failed and else before the next operation;
+//! views stay where the file holds the commit that they are of.
+//!
 //! Invariants: a slot is empty, or its newer view is that of the last commit; it is filled before the first write to its
-//! collection; after a failed commit no write begins again on this handle, while reads go on as far as redb allows.
+//! collection; a failed commit is looked for in the file before its outcome is told. Locks are taken in the order sealing,
+//! turn, loading; whoever has one of the latter two waits for none before it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
 
-use redb::{CompactionError, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
+use crate::handle::{Handle, Reading};
 use crate::load::load;
 use crate::lock::Lock;
-use crate::tables::{COLLECTIONS, META};
+use crate::space::Space;
+use crate::tables::{Bytes, COLLECTIONS, META};
 use crate::view::View;
-use crate::{CollectionId, Error, Result, rows};
+use crate::{CollectionId, Error, Result, Scrub, rows};
 
 /// How often a reader that a writer overtakes begins again, before it loads a view of its own.
 const ATTEMPTS_MAX: usize = 32;
 
+/// From this length of the file on, commits save what redb needs to open it at once after a crash: verifying the file
+/// took some 9 s a gigabyte. Each commit then syncs twice, and the file is verified in the background (`scrub`).
+pub(crate) const QUICK_REPAIR_BYTES_MIN: u64 = 1 << 30;
+
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// Locked for writing only while its file is made smaller.
-    database: RwLock<Database>,
+    handle: Handle,
     folder: Option<PathBuf>,
+    pub(crate) space: Space,
+    pub(crate) scrub: Mutex<Scrub>,
+    quick_repair_bytes_min: u64,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
-    /// Held by the writer; says why there is none any more.
-    poison: Mutex<Option<String>>,
+    /// Held by the writer, and by whoever opens the file again.
+    turn: Mutex<()>,
     /// Held while a segment is built.
     pub(crate) sealing: Mutex<()>,
     /// Whether the database is being closed, so that no segment need be finished.
@@ -41,7 +54,16 @@ pub(crate) struct Engine {
     /// Whether a segment could not be built again, so that it is not tried at every read.
     pub(crate) repair_failed: AtomicBool,
     // Last, so that the folder is free only when the file is closed.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let whole = self.handle.close();
+        if let Some(lock) = self.lock.as_ref().filter(|_| whole) {
+            lock.clear();
+        }
+    }
 }
 
 /// The views of one collection.
@@ -89,7 +111,7 @@ impl Slot {
 /// What a reader needs: a transaction, the collection's record in it, and the view of the same commit, or the place and
 /// kind of the damage that kept it from being loaded.
 pub(crate) struct Pinned {
-    pub(crate) transaction: ReadTransaction,
+    pub(crate) transaction: Reading,
     pub(crate) record: CollectionRecord,
     pub(crate) view: std::result::Result<Arc<View>, Damage>,
 }
@@ -117,16 +139,24 @@ fn split_damage<T>(result: Result<T>) -> Result<std::result::Result<T, Damage>> 
 }
 
 impl Engine {
-    pub(crate) fn new(database: Database, folder: Option<PathBuf>, lock: Option<Lock>) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        folder: Option<PathBuf>,
+        lock: Option<Lock>,
+        quick_repair_bytes_min: u64,
+    ) -> Self {
         Self {
-            database: RwLock::new(database),
+            handle,
+            space: Space::new(folder.as_deref()),
             folder,
+            scrub: Mutex::new(Scrub::NotDue),
+            quick_repair_bytes_min,
             slots: Mutex::default(),
-            poison: Mutex::default(),
+            turn: Mutex::default(),
             sealing: Mutex::default(),
             closing: Arc::default(),
             repair_failed: AtomicBool::new(false),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -135,27 +165,65 @@ impl Engine {
         self.folder.as_deref()
     }
 
-    pub(crate) fn begin_read(&self) -> Result<ReadTransaction> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).begin_read().map_err(engine)
-    }
-
     /// Moves the pages of the file together and cuts it. Whoever begins a transaction meanwhile waits. Returns whether
     /// that was done: not where a snapshot is held.
     ///
     /// # Errors
-    /// [`Error::Poisoned`]; whatever the disk says, after which no more writes are taken.
+    /// Whatever the disk says, after which the file is opened again.
     pub(crate) fn shrink(&self) -> Result<bool> {
-        let mut writer = self.writer()?;
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        match database.compact() {
-            Ok(_) => Ok(true),
-            Err(CompactionError::TransactionInProgress) => Ok(false),
-            Err(error) => {
-                let error = engine(error);
-                *writer.poison = Some(error.to_string());
-                Err(error)
+        let _writer = self.writer()?;
+        self.space.ask_to_remove();
+        self.handle.compact()
+    }
+
+    /// Whether the file is so long that it must open at once after a crash.
+    pub(crate) fn commits_for_quick_repair(&self) -> bool {
+        self.handle.bytes() >= self.quick_repair_bytes_min
+    }
+
+    pub(crate) fn oldest_reader_age(&self) -> Option<Duration> {
+        self.handle.oldest_reader_age()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> Arc<crate::testing::Faults> {
+        self.handle.faults()
+    }
+
+    /// Begins to read, after opening the file again where the disk failed. Where a writer is at work it does that itself,
+    /// and this does not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] where that failed and nothing is in memory; whatever redb says.
+    pub(crate) fn begin_read(&self) -> Result<Reading> {
+        if self.handle.has_failed() {
+            let turn = match self.turn.try_lock() {
+                Ok(turn) => Some(turn),
+                Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            };
+            if turn.is_some() && self.handle.has_failed() {
+                // Where that fails, memory answers as far as it goes.
+                let _ = self.reopen();
             }
         }
+        self.handle.read()
+    }
+
+    /// Opens the file again. The caller has the turn.
+    fn reopen(&self) -> Result<()> {
+        self.handle.reopen()?;
+        let transaction = self.handle.read()?;
+        for (&number, slot) in self.slots.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let stored = match collection_record(&transaction, CollectionId(number)) {
+                Ok(record) => Some(record.sequence),
+                Err(Error::UnknownCollection(_)) => None,
+                // Readers compare, too.
+                Err(_) => continue,
+            };
+            slot.change(|views| views.published.take_if(|view| Some(view.sequence) != stored).map_or((), drop));
+        }
+        Ok(())
     }
 
     fn slot(&self, collection: u32) -> Arc<Slot> {
@@ -199,7 +267,7 @@ impl Engine {
         if let Some(view) = slot.published() {
             return Ok(Ok(view));
         }
-        let transaction = self.begin_read()?;
+        let transaction = self.handle.read()?;
         let record = collection_record(&transaction, collection)?;
         let loaded = split_damage(load(&transaction, self.folder(), collection.0, &record))?;
         Ok(loaded.map(|view| {
@@ -219,23 +287,29 @@ impl Engine {
         self.fill(&self.slot(collection.0), collection)?.map_err(|damage| damage.error())
     }
 
-    /// Waits for its turn to write.
+    /// Waits for its turn to write, and opens the file again where the disk failed.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] where an earlier write failed.
+    /// [`Error::Poisoned`] where that is not possible.
     pub(crate) fn writer(&self) -> Result<Writer<'_>> {
-        let poison = self.poison.lock().unwrap_or_else(PoisonError::into_inner);
-        match poison.as_ref() {
-            Some(reason) => Err(Error::Poisoned(reason.clone())),
-            None => Ok(Writer { engine: self, poison }),
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.handle.has_failed() {
+            self.reopen()?;
         }
+        Ok(Writer { engine: self, _turn: turn })
     }
 }
 
 /// The right to write.
 pub(crate) struct Writer<'a> {
     engine: &'a Engine,
-    poison: MutexGuard<'a, Option<String>>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+/// A commit that was begun: its number, and what its collection then looks like.
+struct Promise {
+    sequence: u64,
+    view: Option<(u32, Arc<View>)>,
 }
 
 /// What a transaction comes to.
@@ -252,23 +326,36 @@ impl Writer<'_> {
     /// Runs one write transaction: all of it happens, or nothing.
     ///
     /// # Errors
-    /// Those of `work`, after which nothing has changed. Where the disk or redb fails, no more writes are taken.
+    /// Those of `work`, [`Error::DiskFull`] and [`Error::Io`], after which nothing has changed; [`Error::Unconfirmed`],
+    /// after which all has. Where the file cannot be opened again to tell, the error is that of the disk, too.
     pub(crate) fn transact<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>) -> Result<T> {
-        let result = self.attempt(work);
-        if let Err(error @ (Error::Io { .. } | Error::Engine(_))) = &result {
-            *self.poison = Some(error.to_string());
+        let mut promise = None;
+        let result = self.attempt(work, &mut promise);
+        match result {
+            Err(error) if promise.is_some() || self.engine.handle.has_failed() => Err(self.settle(error, promise)),
+            Err(error) => Err(self.engine.space.name(error)),
+            Ok(value) => Ok(value),
         }
-        result
     }
 
-    fn attempt<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>) -> Result<T> {
-        let database = self.engine.database.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.begin_write().map_err(engine)?;
+    fn attempt<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<(T, Outcome)>,
+        promise: &mut Option<Promise>,
+    ) -> Result<T> {
+        let mut transaction = self.engine.handle.write()?;
+        transaction.set_quick_repair(self.engine.commits_for_quick_repair());
         let (value, outcome) = work(&transaction)?;
-        match outcome {
-            Outcome::Nothing => transaction.abort().map_err(engine)?,
-            Outcome::Commit => transaction.commit().map_err(commit_error)?,
-            Outcome::Publish(collection, view) => {
+        let view = match outcome {
+            Outcome::Nothing => return transaction.abort().map_err(engine).map(|()| value),
+            Outcome::Commit => None,
+            Outcome::Publish(collection, view) => Some((collection, view)),
+        };
+        let sequence = last_sequence(&transaction.open_table(META).map_err(engine)?)?;
+        *promise = Some(Promise { sequence, view: view.clone() });
+        match view {
+            None => transaction.commit().map_err(commit_error)?,
+            Some((collection, view)) => {
                 let slot = self.engine.slot(collection);
                 slot.change(|views| views.pending = Some(Arc::clone(&view)));
                 let committed = transaction.commit().map_err(commit_error);
@@ -282,6 +369,24 @@ impl Writer<'_> {
             }
         }
         Ok(value)
+    }
+
+    /// After the disk failed: opens the file again, and finds out whether the commit is in it.
+    fn settle(&self, error: Error, promise: Option<Promise>) -> Error {
+        let error = self.engine.space.name(error);
+        let stored = || {
+            self.engine.reopen()?;
+            last_sequence(&rows::open(&*self.engine.handle.read()?, META)?)
+        };
+        match (promise, stored()) {
+            (Some(Promise { sequence, view }), Ok(stored)) if sequence <= stored => {
+                if let Some((collection, view)) = view {
+                    self.engine.slot(collection).change(|views| views.published = Some(view));
+                }
+                Error::Unconfirmed(error.to_string())
+            }
+            (Some(_) | None, Ok(_) | Err(_)) => error,
+        }
     }
 }
 
@@ -312,8 +417,14 @@ pub(crate) fn unknown(collection: CollectionId) -> Error {
 /// Counts this commit and returns its number.
 pub(crate) fn next_sequence(transaction: &WriteTransaction) -> Result<u64> {
     let mut meta = transaction.open_table(META).map_err(engine)?;
-    let Sequence(last) = rows::get_named(&meta, META, "sequence")?
-        .ok_or_else(|| Error::corrupt("table meta, key `sequence`", "it is missing"))?;
+    let last = last_sequence(&meta)?;
     rows::put_named(&mut meta, META, "sequence", &Sequence(last + 1))?;
     Ok(last + 1)
+}
+
+/// The number of the last commit.
+fn last_sequence(meta: &impl ReadableTable<&'static str, Bytes>) -> Result<u64> {
+    let found = rows::get_named(meta, META, "sequence")?;
+    let Sequence(last) = found.ok_or_else(|| Error::corrupt("table meta, key `sequence`", "it is missing"))?;
+    Ok(last)
 }

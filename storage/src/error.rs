@@ -62,9 +62,33 @@ pub enum Error {
         /// The newest version that this build reads.
         supported: u32,
     },
-    /// A write failed, so this handle takes no more of them.
-    #[error("an earlier write failed ({0}); nothing of it was kept. Close the database and open it again")]
+    /// There is too little room on the disk; nothing was written. Reads go on, deletes work.
+    #[error(
+        "the disk of {path} is full: {needed} bytes are needed, {free} are free. Free some, or delete documents; \
+         writing resumes by itself",
+        path = .path.display()
+    )]
+    DiskFull {
+        /// The database's folder.
+        path: PathBuf,
+        /// The bytes that must be free, those included that are always left.
+        needed: u64,
+        /// Those that are.
+        free: u64,
+    },
+    /// The disk failed and the database could not be opened again yet. Each operation tries; meanwhile what is in memory
+    /// can be read.
+    #[error("the disk failed, and the database cannot be opened again: {0}. The next operation tries once more")]
     Poisoned(String),
+    /// The disk failed at the end of a write that is there nevertheless.
+    #[error(
+        "the disk failed while it was to confirm a write ({0}). All of the write is there and will be seen; \
+         repeat it if you must be certain"
+    )]
+    Unconfirmed(String),
+    /// The disk failed after this snapshot was taken, and what is asked of it is not in memory.
+    #[error("the disk failed after this snapshot was taken, and it cannot be read any more. Take a new one")]
+    Stale,
 
     // Ours.
     /// Bytes on disk are not what was written.
@@ -100,9 +124,7 @@ pub(crate) fn engine(error: impl Into<redb::Error>) -> Error {
     match error {
         redb::Error::Io(source) => Error::Io { path: PathBuf::from("data.redb"), source },
         redb::Error::Corrupted(what) => Error::corrupt("data.redb", what),
-        redb::Error::PreviousIo => {
-            Error::Engine("an earlier read or write of data.redb failed; close the database and open it again".into())
-        }
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => Error::Stale,
         _ => Error::Engine(text),
     }
 }

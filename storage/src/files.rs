@@ -10,11 +10,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::codec::{Identity, NextNumbers, Number, Sequence};
 use crate::error::engine;
+use crate::handle::{Handle, Watch};
 use crate::lock::Lock;
 use crate::tables::{
     CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, FORMAT_VERSION, META, METADATA, SEGMENTS, SPACES,
@@ -39,7 +42,7 @@ pub(crate) fn segment_folder(folder: &Path, collection: u32, number: u32) -> Pat
 ///
 /// # Errors
 /// [`Error::Locked`] where it is open elsewhere; [`Error::NewerFormat`]; [`Error::Io`]; [`Error::Corrupt`].
-pub(crate) fn open(folder: &Path) -> Result<(Database, Lock)> {
+pub(crate) fn open(folder: &Path, watch: Arc<Watch>) -> Result<(Handle, Lock)> {
     make_folder(folder)?;
     let lock = Lock::acquire(folder)?;
     let (path, new_path) = (folder.join(DATA), folder.join(NEW_DATA));
@@ -52,29 +55,72 @@ pub(crate) fn open(folder: &Path) -> Result<(Database, Lock)> {
         fs::rename(&new_path, &path).map_err(|source| io_error(&path, source))?;
         sync_folder(folder)?;
     }
-    let opened = builder().open(&path);
-    let database = opened.map_err(|error| opening_error(folder, &path, error))?;
-    check_format(&database)?;
-    Ok((database, lock))
+    let owned = folder.to_owned();
+    Ok((Handle::new(Box::new(move |watch| open_data(&owned, &path, watch)), watch)?, lock))
 }
 
-/// Makes a database on this backend, or opens the one that is there.
-///
-/// # Errors
-/// As [`open`].
-pub(crate) fn open_backend(backend: impl StorageBackend) -> Result<Database> {
-    let fresh = backend.len().map_err(|source| io_error(Path::new(DATA), source))? == 0;
-    let database = builder().create_with_backend(backend).map_err(engine)?;
-    if fresh {
-        fill(&database)?;
+/// Opens the file, which is there.
+fn open_data(folder: &Path, path: &Path, watch: &Arc<Watch>) -> Result<Database> {
+    let io = |source| io_error(path, source);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.len() == 0 {
+        // redb would make a new database of it.
+        return Err(Error::corrupt(path.display().to_string(), "it is empty"));
     }
+    if watch.is_again() {
+        forget_pages(&file);
+    }
+    let opening_error = |error| opening_error(folder, path, error);
+    let backend = watch.over(FileBackend::new(file).map_err(opening_error)?);
+    let database = builder(watch).create_with_backend(backend).map_err(opening_error)?;
     check_format(&database)?;
     Ok(database)
 }
 
-fn builder() -> Builder {
+/// Makes the system read the file from the disk again. After a sync that failed, Linux keeps in memory, as if they were
+/// on disk, the pages that are not (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+fn forget_pages(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
+/// Makes a database on the backend that this makes, or opens the one that is there.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_backend<B: StorageBackend>(
+    backend: impl Fn() -> Result<B> + Send + Sync + 'static,
+    watch: Arc<Watch>,
+) -> Result<Handle> {
+    let open = move |watch: &Arc<Watch>| {
+        let backend = watch.over(backend()?);
+        let fresh = backend.len().map_err(|source| io_error(Path::new(DATA), source))? == 0;
+        let database = builder(watch).create_with_backend(backend).map_err(engine)?;
+        if fresh {
+            fill(&database)?;
+        }
+        check_format(&database)?;
+        Ok(database)
+    };
+    Handle::new(Box::new(open), watch)
+}
+
+/// Makes a database in memory.
+///
+/// # Errors
+/// [`Error::Engine`] where redb fails.
+pub(crate) fn open_memory() -> Result<Handle> {
+    let only = Mutex::new(Some(redb::backends::InMemoryBackend::new()));
+    let gone = || Error::Engine("a database in memory cannot be opened again".into());
+    let take = move || only.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(gone);
+    open_backend(take, Arc::default())
+}
+
+fn builder(watch: &Watch) -> Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(if watch.reads_each_time() { 0 } else { CACHE_BYTES });
     builder
 }
 
@@ -118,7 +164,7 @@ fn make_data(path: &Path) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(|source| io_error(path, source))?;
     let again = file.try_clone().map_err(|source| io_error(path, source))?;
-    let database = builder().create_file(file).map_err(engine)?;
+    let database = builder(&Watch::default()).create_file(file).map_err(engine)?;
     fill(&database)?;
     drop(database);
     again.sync_all().map_err(|source| io_error(path, source))
@@ -200,6 +246,15 @@ fn size_on_disk(metadata: &fs::Metadata) -> u64 {
 #[cfg(not(unix))]
 fn size_on_disk(metadata: &fs::Metadata) -> u64 {
     metadata.len()
+}
+
+/// A moment between two steps on disk. Tests let the power go there.
+#[inline]
+pub(crate) fn between_steps(done: &'static str) {
+    #[cfg(test)]
+    crate::testing::power_may_go(done);
+    #[cfg(not(test))]
+    let _ = done;
 }
 
 /// Makes the names in a folder durable. Windows has no such call, and needs none.

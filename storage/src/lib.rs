@@ -15,6 +15,7 @@ mod files;
 pub mod filter;
 mod graph;
 mod guard;
+mod handle;
 mod highlight;
 mod ids;
 mod keys;
@@ -24,10 +25,12 @@ mod passages;
 mod roster;
 mod rows;
 mod runs;
+mod scrub;
 mod seal;
 mod sealed;
 mod segment;
 mod snapshot;
+mod space;
 mod store;
 mod tables;
 #[cfg(test)]
@@ -56,6 +59,6 @@ pub use store::Store;
 pub use text::{Analyzer, AnalyzerSettings, Language, index_text, is_titled};
 pub use types::{
     CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
-    Operation, SPACES_MAX, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy, Written,
+    Operation, SPACES_MAX, Scrub, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy, Written,
 };
 pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX, validate_content};

@@ -3,6 +3,8 @@
 //! The file `LOCK` in the database's folder is locked for as long as a [`Lock`] lives, and holds the process number of
 //! its owner as text. The system drops the lock when the process ends, however it ends, so a leftover file locks nobody
 //! out. A second opener fails at once, in the same process too; nothing ever waits here.
+//!
+//! Whoever closes the database as it should be empties the file. So the next owner learns whether the last one did.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -14,7 +16,10 @@ const NAME: &str = "LOCK";
 
 /// Holds the folder's lock until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "it is kept for its lock")] File);
+pub(crate) struct Lock {
+    file: File,
+    was_left: bool,
+}
 
 impl Lock {
     /// Locks a folder.
@@ -38,9 +43,23 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         let own = std::process::id();
-        // The lock is what counts: on a full disk the number stays unsaid.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{own}"));
-        Ok(Self(file))
+        let was_left = file.metadata().map_err(io)?.len() > 0;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{own}"));
+        // Synced, or a loss of power would look like a database that was closed. A full disk must not keep it closed.
+        match written.and_then(|()| file.sync_data()) {
+            Err(error) if error.kind() != std::io::ErrorKind::StorageFull => Err(io(error)),
+            Ok(()) | Err(_) => Ok(Self { file, was_left }),
+        }
+    }
+
+    /// Whether the last owner died, or the disk failed under it.
+    pub(crate) fn was_left(&self) -> bool {
+        self.was_left
+    }
+
+    /// Notes that the database is closed as it should be. Where that fails, the next owner has some needless work.
+    pub(crate) fn clear(&self) {
+        let _ = self.file.set_len(0);
     }
 }
 
@@ -99,5 +118,17 @@ mod tests {
         Lock::acquire(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn the_next_owner_learns_how_the_last_one_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let acquire = || Lock::acquire(folder.path()).unwrap();
+        assert!(!acquire().was_left(), "nobody was there before");
+        let lock = acquire();
+        assert!(lock.was_left());
+        lock.clear();
+        drop(lock);
+        assert!(!acquire().was_left());
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use crate::codec::{CollectionRecord, DocumentRecord, Json, SegmentRecord};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
-use crate::files::{SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
+use crate::files::{SEGMENTS_FOLDER, between_steps, io_error, segment_folder, sync_folder};
 use crate::filter::index::Builder;
 use crate::graph::{self, Points, Recipe};
 use crate::load::Reader;
@@ -171,6 +171,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
     let number = pinned.record.next_segment;
     let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
     let target = segment_folder(folder, collection.0, number);
+    engine.space.ask(bytes_on_disk(view, plan))?;
     let (digest, chunks) = match build_folder(engine, &target, collection, pinned, view, plan) {
         Ok(built) => built,
         Err(error) => {
@@ -180,16 +181,24 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
     };
     let Plan { first, end, .. } = *plan;
     let record = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
+    between_steps("folder synced");
     let published = Folder::open(&target, &record, pinned.record.spaces.len()).and_then(|opened| {
         publish(engine, collection, Some(Sealed::new(number, record, Some(opened))), &plan.replaces)
     });
-    if published.is_err() {
-        // If the commit happened after all, the next open finds the folder missing and builds it again.
-        remove(&target);
-        return published;
+    between_steps("published");
+    match &published {
+        // Where it is not known whether redb names the folder, the next open removes it or not.
+        Err(Error::Unconfirmed(_) | Error::Poisoned(_) | Error::Io { .. }) => {}
+        Err(_) => remove(&target),
+        Ok(()) => remove_folders(engine, collection.0, &plan.replaces),
     }
-    remove_folders(engine, collection.0, &plan.replaces);
-    Ok(())
+    published
+}
+
+/// About what a segment takes: vectors, their codes and neighbours, and as much text as is usual.
+fn bytes_on_disk(view: &View, plan: &Plan) -> u64 {
+    let numbers: usize = view.columns.iter().map(|column| column.dims).sum();
+    view.live_between(plan.first, plan.end) * (1024 + 5 * numbers as u64)
 }
 
 /// Builds the segment under a temporary name, and renames it once all of it is on disk.
@@ -207,7 +216,9 @@ fn build_folder(
     remove(&fresh);
     remove(target);
     let built = fill_folder(engine, &fresh, collection, pinned, view, plan).and_then(|built| {
+        between_steps("files synced");
         fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
+        between_steps("renamed");
         sync_folder(parent)?;
         Ok(built)
     });
@@ -232,6 +243,7 @@ fn fill_folder(
     let mut chunks = 0;
     let counted = passages.by_ref().inspect(|_| chunks += 1);
     TextSegment::build(fresh, &view.analyzer, counted)?;
+    between_steps("text written");
     passages.finish()?;
     let reader = Reader { transaction: &pinned.transaction, collection: collection.0, record: &pinned.record };
     let roster = reader.roster(view, first, end)?;
@@ -244,6 +256,7 @@ fn fill_folder(
         let graph = graph::build(points, Recipe::default(), &engine.closing).ok_or_else(cancelled)?;
         write_file(&fresh.join(space_file(index)), |mut out| graph.write(&mut out))?;
     }
+    between_steps("files written");
     Ok((SegmentFolder::finish(fresh)?, chunks))
 }
 

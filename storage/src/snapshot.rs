@@ -17,6 +17,7 @@ use crate::codec::{
 };
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
+use crate::handle::Reading;
 use crate::keys::{decode_id, encode_id};
 use crate::load::{space_record, stand_in};
 use crate::tables::{CHUNKS, DOCUMENT_IDS, DOCUMENTS, METADATA, TEXTS, VECTORS};
@@ -40,7 +41,7 @@ struct Inner {
     collection: u32,
     record: CollectionRecord,
     view: std::result::Result<Arc<View>, crate::engine::Damage>,
-    transaction: ReadTransaction,
+    transaction: Reading,
     // Last, so that the database is closed after the transaction.
     _engine: Arc<Engine>,
 }

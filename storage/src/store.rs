@@ -4,14 +4,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{ReadableTable, TableHandle};
 
 use crate::background::Background;
 use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
-use crate::engine::{Engine, Outcome, collection_record, next_sequence, unknown};
+use crate::engine::{Engine, Outcome, QUICK_REPAIR_BYTES_MIN, collection_record, next_sequence, unknown};
 use crate::error::engine;
 use crate::guard::damage_as_error;
+use crate::handle::Watch;
 use crate::ids::validate_collection_name;
 use crate::load::settings_of;
 use crate::tables::{
@@ -19,8 +21,8 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    CollectionId, CollectionInfo, CollectionSettings, Compacted, Error, Operation, Result, Snapshot, SpaceId,
-    SpaceSettings, Written, check, compact, files, rows, seal, write,
+    CollectionId, CollectionInfo, CollectionSettings, Compacted, Error, Operation, Result, Scrub, Snapshot, SpaceId,
+    SpaceSettings, Written, check, compact, files, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -35,16 +37,22 @@ impl Store {
     /// [`Error::Locked`] at once where it is open elsewhere, in this process too; [`Error::NewerFormat`]; [`Error::Io`];
     /// [`Error::Corrupt`].
     pub fn open(path: &Path) -> Result<Self> {
-        damage_as_error(&path.display().to_string(), || {
-            let (database, lock) = files::open(path)?;
-            let engine = Engine::new(database, Some(path.to_owned()), Some(lock));
-            seal::collect_garbage(&engine)?;
-            Ok(Self::of(engine))
-        })
+        damage_as_error(&path.display().to_string(), || Self::open_tuned(path, QUICK_REPAIR_BYTES_MIN, Arc::default()))
     }
 
-    fn of(engine: Engine) -> Self {
-        let engine = Arc::new(engine);
+    pub(crate) fn open_tuned(path: &Path, quick_repair_bytes_min: u64, watch: Arc<Watch>) -> Result<Self> {
+        let (handle, lock) = files::open(path, watch)?;
+        let unclean = lock.was_left();
+        let engine = Arc::new(Engine::new(handle, Some(path.to_owned()), Some(lock), quick_repair_bytes_min));
+        engine.space.renew();
+        seal::collect_garbage(&engine)?;
+        if unclean && engine.commits_for_quick_repair() {
+            scrub::start(&engine);
+        }
+        Ok(Self::of(engine))
+    }
+
+    pub(crate) fn of(engine: Arc<Engine>) -> Self {
         let background = Background::new(&engine);
         Self(engine, Arc::new(background))
     }
@@ -54,11 +62,17 @@ impl Store {
     /// # Errors
     /// [`Error::Engine`] where redb fails.
     pub fn in_memory() -> Result<Self> {
-        Self::on_backend(redb::backends::InMemoryBackend::new())
+        Ok(Self::of(Arc::new(Engine::new(files::open_memory()?, None, None, QUICK_REPAIR_BYTES_MIN))))
     }
 
-    pub(crate) fn on_backend(backend: impl redb::StorageBackend) -> Result<Self> {
-        Ok(Self::of(Engine::new(files::open_backend(backend)?, None, None)))
+    /// On a backend that can be opened again, with or without a folder for segments.
+    #[cfg(test)]
+    pub(crate) fn on_backend(backend: impl redb::StorageBackend + Clone, folder: Option<&Path>) -> Result<Self> {
+        let handle = files::open_backend(move || Ok(backend.clone()), Arc::default())?;
+        let mut engine = Engine::new(handle, folder.map(Path::to_owned), None, QUICK_REPAIR_BYTES_MIN);
+        engine.space = crate::space::Space::new(None);
+        seal::collect_garbage(&engine)?;
+        Ok(Self::of(Arc::new(engine)))
     }
 
     /// All collections, by name.
@@ -129,6 +143,7 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
+        self.0.space.ask_to_remove();
         let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut writer = self.0.writer()?;
         let (number, segments) = writer.transact(|transaction| {
@@ -180,7 +195,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] or [`Error::DimensionMismatch`], naming document and chunk, before anything is written;
-    /// [`Error::Poisoned`] after a failed write; [`Error::Io`].
+    /// [`Error::DiskFull`], which a batch of deletes meets only where the reserve was used up, too; [`Error::Io`]. After
+    /// these nothing of it was kept, and the next call opens the file again where that is needed; [`Error::Poisoned`]
+    /// where it could not be. After [`Error::Unconfirmed`] all of it is there.
     pub fn write(&self, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
         damage_as_error("the database", || write::write(&self.0, collection, batch))
     }
@@ -240,7 +257,20 @@ impl Store {
         damage_as_error("the database", || check::check(&self.0))
     }
 
-    /// The bytes that the database takes on disk; 0 in memory.
+    /// What is known of the whole of a database that was not closed as it should be. Where it is large, opening does not
+    /// read all of it; a thread in the background then does, once, and this is how far it is.
+    pub fn scrub(&self) -> Scrub {
+        self.0.scrub.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// How old the oldest snapshot is that is still held, or the oldest read under way; `None` where there is none. While
+    /// it lives, the pages that it sees stay, and every write makes the file longer: watch this, and let go of snapshots
+    /// within minutes.
+    pub fn oldest_snapshot_age(&self) -> Option<Duration> {
+        self.0.oldest_reader_age()
+    }
+
+    /// The bytes that the database takes on disk, its reserve included; 0 in memory.
     ///
     /// # Errors
     /// [`Error::Io`] where the folder cannot be read.

@@ -1,6 +1,9 @@
 //! What do the tests of this crate share?
 //!
-//! Seeded numbers and small documents here, disks that fail or lose power in `disk`.
+//! Seeded numbers and small documents here, disks that lose power in `disk`, disks that refuse in `faults`.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -9,8 +12,65 @@ use crate::{
 };
 
 mod disk;
+mod faults;
 
 pub(crate) use disk::{Disk, Power};
+pub(crate) use faults::{Faults, Which};
+
+/// Goes on for `QUIVER_CRASH_SECONDS`, or for so many milliseconds.
+pub(crate) struct Budget(Instant, Duration);
+
+impl Budget {
+    pub(crate) fn new(usual_ms: u64) -> Self {
+        let seconds = std::env::var("QUIVER_CRASH_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+        Self(Instant::now(), seconds.map_or(Duration::from_millis(usual_ms), Duration::from_secs))
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.0.elapsed() < self.1
+    }
+
+    /// So many a second.
+    pub(crate) fn rate(&self, count: u64) -> u64 {
+        (count as f64 / self.0.elapsed().as_secs_f64()) as u64
+    }
+}
+
+/// A folder in memory where there is room for it: what is simulated needs no real disk, and a real one syncs slowly.
+pub(crate) fn fast_folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let room = fs4::available_space(memory).is_ok_and(|free| free > 512 << 20);
+    let folder = if room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a temporary folder")
+}
+
+/// The seed of a random test: `QUIVER_CRASH_SEED`, or this.
+pub(crate) fn seed(usual: u64) -> u64 {
+    std::env::var("QUIVER_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(usual)
+}
+
+type PowerCut = Box<dyn FnMut(&'static str)>;
+
+thread_local! {
+    static POWER_CUT: RefCell<Option<PowerCut>> = const { RefCell::new(None) };
+}
+
+/// Calls `cut` at every moment, in this thread, at which the power may go, while `work` runs.
+pub(crate) fn with_power_cuts<T>(cut: impl FnMut(&'static str) + 'static, work: impl FnOnce() -> T) -> T {
+    POWER_CUT.with(|place| *place.borrow_mut() = Some(Box::new(cut)));
+    let value = work();
+    POWER_CUT.with(|place| *place.borrow_mut() = None);
+    value
+}
+
+/// A moment at which the power may go, and what was done just before, or `disk` where a change of the disk is next.
+pub(crate) fn power_may_go(done: &'static str) {
+    // It is away while it runs, because it opens databases.
+    if let Some(mut cut) = POWER_CUT.with(|place| place.borrow_mut().take()) {
+        cut(done);
+        POWER_CUT.with(|place| *place.borrow_mut() = Some(cut));
+    }
+}
 
 /// Numbers from a seed: SplitMix64 (Steele, Lea and Flood, 2014).
 pub(crate) struct Random(u64);

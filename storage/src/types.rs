@@ -277,3 +277,17 @@ mod tests {
         assert_eq!([Effort::Usual.ef(10), Effort::Usual.ef(100), Effort::Ef(0).ef(10)], [64, 150, 1]);
     }
 }
+
+/// How far the reading of a large database is that was not closed as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scrub {
+    /// There is no need: it was closed as it should be, or all of it was verified when it was opened.
+    NotDue,
+    /// It is under way.
+    Running,
+    /// All was read; these are the violations, as of `Store::check`.
+    Done(Vec<String>),
+    /// It ended early, because of this.
+    Failed(String),
+}

@@ -35,8 +35,8 @@ use crate::{
 /// Applies a batch to a collection, durably.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] or [`Error::DimensionMismatch`] before anything is written; [`Error::Poisoned`]; whatever the
-/// disk says.
+/// [`Error::InvalidInput`], [`Error::DimensionMismatch`] or [`Error::DiskFull`] before anything is written;
+/// [`Error::Poisoned`]; whatever the disk says.
 pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
     if batch.is_empty() {
         return Ok(Written::default());
@@ -44,10 +44,31 @@ pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operat
     let settings = std::sync::Arc::clone(&engine.current_view(collection)?.settings);
     batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
     let batch = last_of_each(batch);
-    let texts = index_texts(&batch);
-    let mut writer = engine.writer()?;
-    let view = engine.current_view(collection)?;
-    commit(&mut writer, collection, &view, &batch, texts)
+    let removes = batch.iter().all(|operation| matches!(operation, Operation::Delete(_)));
+    if removes {
+        engine.space.ask_to_remove();
+    } else {
+        engine.space.ask(batch.iter().map(bytes_on_disk).sum())?;
+    }
+    let attempt = || {
+        let texts = index_texts(&batch);
+        let mut writer = engine.writer()?;
+        let view = engine.current_view(collection)?;
+        commit(&mut writer, collection, &view, &batch, texts)
+    };
+    match attempt() {
+        // The reserve is for this.
+        Err(Error::DiskFull { .. }) if removes && engine.space.give_up() => attempt(),
+        other => other,
+    }
+}
+
+/// About what a document takes: its content, and once more for what is derived from it and for copies on write.
+fn bytes_on_disk(operation: &Operation) -> u64 {
+    let Operation::Put(document) = operation else { return 0 };
+    let numbers = |chunk: &NewChunk| chunk.vectors.iter().map(Vec::len).sum::<usize>();
+    let vectors: usize = document.chunks.iter().map(|chunk| size_of::<f32>() * numbers(chunk)).sum();
+    2 * (document.text.len() + vectors) as u64
 }
 
 /// Writes documents anew as they are, so that their chunks get the next numbers; of those that were replaced or deleted
@@ -60,6 +81,7 @@ pub(crate) fn rewrite(
     collection: CollectionId,
     documents: Vec<(u32, NewDocument)>,
 ) -> Result<Written> {
+    engine.space.ask_to_remove();
     let mut writer = engine.writer()?;
     let view = engine.current_view(collection)?;
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::file::{BLOCK_BYTES, CheckedFile, checksums_of, write_file};
-use crate::files::{io_error, sync_folder};
+use crate::files::{between_steps, io_error, sync_folder};
 use crate::{Error, Result};
 
 const MANIFEST: &str = "MANIFEST";
@@ -73,6 +73,7 @@ impl SegmentFolder {
             // Windows syncs only what is open for writing.
             let synced = File::options().read(true).write(true).open(&path).and_then(|file| file.sync_all());
             synced.map_err(|source| io_error(&path, source))?;
+            between_steps("a file synced");
         }
         sync_folder(path)?;
         sync_folder(path.parent().unwrap_or(path))?;

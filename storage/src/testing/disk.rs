@@ -79,6 +79,7 @@ impl Disk {
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
+        super::power_may_go("disk");
         let mut state = self.state();
         state.count()?;
         apply(&mut state.current, &change, Power::All, &mut Random::new(0));
@@ -142,6 +143,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        super::power_may_go("disk");
         let mut state = self.state();
         state.count()?;
         let State { current, synced, since, .. } = &mut *state;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{in_memory, on_disk, sound};
 use crate::testing::{Disk, Power, Random, document, put, random_document, settings};
-use crate::{CollectionId, DocumentId, Error, Metric, Operation, Result, Store, Written};
+use crate::{CollectionId, DocumentId, Error, Metric, Operation, Store};
 
 #[test]
 fn a_second_opener_fails_at_once_and_learns_who_holds_it() {
@@ -93,34 +93,6 @@ fn a_newer_format_is_refused() {
 }
 
 #[test]
-fn a_failed_commit_ends_writing_and_loses_nothing() {
-    let disk = Disk::default();
-    let store = Store::on_backend(disk.clone()).unwrap();
-    let notes = store.create_collection("notes", &settings(2, Metric::Cosine)).unwrap().id;
-    let one = |id: &str| vec![put(document(id, "words. ", json!({}), &[vec![1.0, 1.0]]))];
-    store.write(notes, one("a")).unwrap();
-    let before = store.snapshot(notes).unwrap();
-    let dump = store.dump().unwrap();
-    disk.fail_after(0);
-    let error = store.write(notes, one("b")).unwrap_err();
-    assert!(matches!(error, Error::Io { .. } | Error::Engine(_)), "{error:?}");
-    let expected = |result: Result<Written>| matches!(result, Err(Error::Poisoned(_)));
-    assert!(expected(store.write(notes, one("c"))));
-    disk.heal();
-    assert!(expected(store.write(notes, one("c"))), "a disk that is well again does not make the handle so");
-    assert!(matches!(store.drop_collection("notes"), Err(Error::Poisoned(_))));
-    assert!(matches!(store.create_collection("x", &settings(1, Metric::Dot)), Err(Error::Poisoned(_))));
-    assert_eq!(before.nearest(0, &[1.0, 0.0], 5, None).unwrap().len(), 1, "what is in memory answers");
-    drop((store, before));
-    let store = Store::on_backend(disk).unwrap();
-    sound(&store);
-    let documents = store.snapshot(notes).unwrap().documents();
-    assert!(documents == 2 || store.dump().unwrap() == dump, "the failed write is there as a whole, or not at all");
-    store.write(notes, one("d")).unwrap();
-    sound(&store);
-}
-
-#[test]
 fn a_refused_batch_does_not_poison() {
     let (store, notes) = in_memory(2, Metric::Cosine);
     assert!(store.write(notes, vec![put(document("a", "x. ", json!({}), &[vec![1.0]]))]).is_err());
@@ -133,7 +105,7 @@ const DIMS: usize = 3;
 /// A disk with a collection on it, and the store.
 fn on_disk_in_memory() -> (Disk, Store, CollectionId) {
     let disk = Disk::default();
-    let store = Store::on_backend(disk.clone()).unwrap();
+    let store = Store::on_backend(disk.clone(), None).unwrap();
     let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
     (disk, store, notes)
 }
@@ -175,37 +147,11 @@ fn after_a_loss_of_power_there_is_all_that_was_acknowledged_and_nothing_by_halve
         let written = (0..rounds).take_while(|&round| store.write(notes, batch(round)).is_ok()).count();
         for power in [Power::Nothing, Power::All, Power::SomeWrites, Power::SomeSectors] {
             let what = format!("seed {seed}, power gone at operation {stop}, {power:?}");
-            let store = Store::on_backend(disk.after_loss(power, &mut random)).expect(&what);
+            let store = Store::on_backend(disk.after_loss(power, &mut random), None).expect(&what);
             let dump = store.dump().expect(&what);
             let next = states.get(written + 1);
             assert!(dump == states[written] || Some(&dump) == next, "{what}: after {written} rounds\n{dump}");
             assert_eq!(store.check().unwrap(), Vec::<String>::new(), "{what}");
         }
-    }
-}
-
-#[test]
-fn wherever_the_disk_refuses_the_write_fails_as_a_whole() {
-    let states = states(3);
-    for stop in 0.. {
-        let (disk, store, notes) = on_disk_in_memory();
-        store.write(notes, batch(0)).unwrap();
-        store.write(notes, batch(1)).unwrap();
-        disk.fail_after(stop);
-        let result = store.write(notes, batch(2));
-        disk.heal();
-        let poisoned = matches!(store.write(notes, batch(7)), Err(Error::Poisoned(_)));
-        assert_eq!(poisoned, result.is_err(), "operation {stop}");
-        if result.is_ok() {
-            assert!(stop > 3, "a commit writes more than {stop} times");
-            return;
-        }
-        drop(store);
-        let store = Store::on_backend(disk).unwrap();
-        let dump = store.dump().unwrap();
-        assert!(dump == states[2] || dump == states[3], "operation {stop}");
-        sound(&store);
-        store.write(notes, batch(7)).unwrap();
-        sound(&store);
     }
 }

@@ -6,11 +6,16 @@
 
 mod crash;
 mod damage;
+mod disk_full;
+mod failing_disk;
+mod large;
 mod lifecycle;
 mod model;
+mod power;
 mod seal;
 mod sealed;
 mod search;
+mod segment_damage;
 mod snapshots;
 
 use std::path::Path;

@@ -137,3 +137,22 @@ fn snapshots_and_stores_go_between_threads() {
     check::<Snapshot>();
     check::<Store>();
 }
+
+#[test]
+fn the_age_of_the_oldest_snapshot_is_told() {
+    let (store, notes) = in_memory(4, Metric::Cosine);
+    assert_eq!(store.oldest_snapshot_age(), None);
+    let begun = std::time::Instant::now();
+    let first = store.snapshot(notes).unwrap();
+    let first_again = first.clone();
+    let age = store.oldest_snapshot_age().unwrap();
+    assert!(age <= begun.elapsed());
+    let between = std::time::Instant::now();
+    let second = store.snapshot(notes).unwrap();
+    drop(first);
+    assert!(store.oldest_snapshot_age().unwrap() >= between.elapsed(), "a clone holds it, too");
+    drop(first_again);
+    assert!(store.oldest_snapshot_age().unwrap() <= between.elapsed());
+    drop(second);
+    assert_eq!(store.oldest_snapshot_age(), None);
+}
