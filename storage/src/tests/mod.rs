@@ -11,6 +11,7 @@ mod model;
 mod seal;
 mod search;
 mod snapshots;
+mod syntax;
 
 use std::path::Path;
 
