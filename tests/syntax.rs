@@ -50,7 +50,7 @@ fn what_the_query_does_not_let_through_is_no_hit_in_any_mode() {
 #[test]
 fn filters_and_grouping_take_part() {
     let notes = library();
-    let filter: Filter = "id = 'races'".parse().unwrap();
+    let filter: Filter = "$id = 'races'".parse().unwrap();
     let hits = search(&notes, Query::text("data").syntax().filter(filter).group(true));
     assert_eq!(ids(&hits), ["races"]);
 }

@@ -54,8 +54,8 @@ impl Snapshot {
 
     /// All chunks that satisfy a query of the syntax, among those allowed.
     ///
-    /// Cost: the postings of its terms. A phrase costs some 30 us more for each chunk that holds its words and that the
-    /// rest of the query does not decide, on one core; all cores take part.
+    /// Cost: the postings of its terms. A phrase costs some 60 us more for each chunk of 150 words that holds its words and
+    /// that the rest of the query does not decide, to read and analyse it on two busy cores; all cores take part.
     ///
     /// # Errors
     /// As [`Snapshot::search_text`].

@@ -133,6 +133,11 @@ impl Analyzer {
         found
     }
 
+    /// Calls `each` for what [`Analyzer::term_ranges`] lists.
+    pub(super) fn for_each_range(&self, text: &str, each: &mut dyn FnMut(&str, Range<usize>)) {
+        self.scan(text, each);
+    }
+
     /// The terms of one word, the whole word first; empty where nothing of it counts.
     pub fn word_terms(&self, word: &str) -> Vec<String> {
         let mut terms = Vec::new();

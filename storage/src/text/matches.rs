@@ -22,7 +22,8 @@ use super::syntax::{Clause, Group, Occur, usual_distance};
 use super::{Analyzer, CorpusStatistics, Pattern, Postings, Scored, TextQuery};
 use crate::Result;
 
-/// The most terms that a prefix or a fuzzy word stands for: the nearest, of these the most frequent.
+/// The most terms that a prefix or a fuzzy word stands for: the nearest, of these the most frequent. One that is excluded
+/// stands for all, so that nothing excluded is ever found.
 const EXPANSIONS_MAX: usize = 64;
 
 /// What the index knows of a query's answer.
@@ -136,7 +137,7 @@ pub(crate) fn evaluate(
     alive: &dyn Fn(u32) -> bool,
 ) -> Result<Found> {
     let mut plan = Plan { analyzer, leaves: Vec::new() };
-    let root = plan.group(&query.root);
+    let root = plan.group(&query.root, true);
     let leaves = plan.leaves;
     let mut tally = Tally::new(sources, statistics);
     let mut terms: BTreeMap<&str, u32> = BTreeMap::new();
@@ -225,21 +226,10 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn group(&mut self, group: &Group) -> Node {
-        self.parts(group, true)
-    }
-
-    fn parts(&mut self, group: &Group, is_wanted: bool) -> Node {
+    fn group(&mut self, group: &Group, is_wanted: bool) -> Node {
         let (mut must, mut should, mut not) = (Vec::new(), Vec::new(), Vec::new());
         for (occur, clause) in &group.0 {
-            let is_wanted = is_wanted && *occur != Occur::Not;
-            let node = match clause {
-                Clause::Group(group) => self.parts(group, is_wanted),
-                leaf => {
-                    self.leaves.push(planned(self.analyzer, leaf, is_wanted));
-                    Node::Leaf(self.leaves.len() - 1)
-                }
-            };
+            let node = self.clause(clause, is_wanted && *occur != Occur::Not);
             match occur {
                 Occur::Must => must.push(node),
                 Occur::Should => should.push(node),
@@ -248,17 +238,19 @@ impl Plan<'_> {
         }
         Node::Group { must, should, not }
     }
-}
 
-fn planned(analyzer: &Analyzer, clause: &Clause, is_wanted: bool) -> Planned {
-    match clause {
-        Clause::Phrase { text, slop } => words_of(analyzer, text, *slop),
-        Clause::Prefix { written, .. } | Clause::Fuzzy { written, .. } => {
-            let (patterns, own) = patterns(analyzer, clause);
-            Planned::Expanded(Expanded { written: written.clone(), patterns, own, is_wanted })
-        }
-        Clause::Word(text) => words_of(analyzer, text, 0),
-        Clause::Group(_) => Planned::Words { word: None, phrase: None },
+    fn clause(&mut self, clause: &Clause, is_wanted: bool) -> Node {
+        let leaf = match clause {
+            Clause::Group(group) => return self.group(group, is_wanted),
+            Clause::Word(text) => words_of(self.analyzer, text, 0),
+            Clause::Phrase { text, slop } => words_of(self.analyzer, text, *slop),
+            Clause::Prefix { written, .. } | Clause::Fuzzy { written, .. } => {
+                let (patterns, own) = patterns(self.analyzer, clause);
+                Planned::Expanded(Expanded { written: written.clone(), patterns, own, is_wanted })
+            }
+        };
+        self.leaves.push(leaf);
+        Node::Leaf(self.leaves.len() - 1)
     }
 }
 
@@ -351,9 +343,13 @@ impl Expanded {
         Ok((chunks.map(part).collect(), is_capped))
     }
 
-    /// The terms that it stands for: the nearest, of these those that most live chunks hold, of these the first.
+    /// The terms that it stands for: the nearest, of these those that most live chunks hold, of these the first; whether
+    /// there are more.
     fn terms(&self, sources: &[&dyn Postings], alive: &dyn Fn(u32) -> bool) -> Result<(Vec<String>, bool)> {
         let candidates = self.candidates(sources)?.into_iter();
+        if !self.is_wanted {
+            return Ok((candidates.map(|(term, _)| term).collect(), false));
+        }
         // In the order wanted, as it would be if each were as frequent as it can be at most: once enough are found that
         // stand before the next candidate, none of the rest can displace them, and need not be counted.
         let mut candidates: Vec<Ranked> =

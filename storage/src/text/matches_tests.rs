@@ -85,10 +85,12 @@ fn stands(wanted: &[String], terms: &[String], slop: usize) -> bool {
 
 /// Words that the texts and queries of a language are made of.
 fn vocabulary(language: Language) -> &'static [&'static str] {
-    match language {
-        Language::German => &["Haus", "Häuser", "Hausboot", "Strasse", "Straße", "gehen", "geht", "und", "Hund"],
-        Language::None => &["東京", "東京都", "京都", "都", "猫", "データ", "tokyo", "データベース", "cats"],
-        _ => &["data", "race", "races", "racing", "thread", "threads", "threadpool", "mutex", "mutx", "happy"],
+    if language == Language::German {
+        &["Haus", "Häuser", "Hausboot", "Strasse", "Straße", "gehen", "geht", "und", "Hund"]
+    } else if language == Language::None {
+        &["東京", "東京都", "京都", "都", "猫", "データ", "tokyo", "データベース", "cats"]
+    } else {
+        &["data", "race", "races", "racing", "thread", "threads", "threadpool", "mutex", "mutx", "happy"]
     }
 }
 
@@ -258,11 +260,12 @@ fn a_prefix_scores_as_one_word_that_occurs_where_its_words_do() {
 fn too_many_words_are_cut_to_the_most_frequent_and_it_is_said() {
     let analyzer = analyzer(Language::None);
     // Word n stands in 1 + n % 7 chunks.
-    let texts: Vec<(u32, String)> = (0..7_u32)
+    let texts: Vec<(u32, String)> = (0..7)
         .map(|chunk| {
             (chunk, (0..100).filter(|n| n % 7 >= chunk).map(|n| format!("ab{n:03}")).collect::<Vec<_>>().join(" "))
         })
         .collect();
+    let texts = [texts, vec![(7, "solo ab098".to_owned())]].concat();
     let run = TextRun::build(&analyzer, texts.iter().cloned());
     let expanded = |written: &str| Expanded {
         written: written.to_owned(),
@@ -278,6 +281,9 @@ fn too_many_words_are_cut_to_the_most_frequent_and_it_is_said() {
     assert_eq!((few.len(), is_capped), (10, false));
     assert_eq!(ask(&analyzer, &[&run], &texts, "ab*").2, ["ab"]);
     assert!(ask(&analyzer, &[&run], &texts, "ab00*").2.is_empty());
+    assert!(!ask(&analyzer, &[&run], &texts, "+solo ab*").0.is_empty());
+    assert!(ask(&analyzer, &[&run], &texts, "solo -ab*").0.is_empty(), "all that is excluded is");
+    assert!(ask(&analyzer, &[&run], &texts, "solo -ab*").2.is_empty());
     // The dead do not count: with chunk 0 alone alive, all words are in one chunk.
     let (terms, _) = expanded("ab").terms(&[&run], &|chunk| chunk == 0).unwrap();
     assert_eq!(terms, (0..64).map(|n| format!("ab{n:03}")).collect::<Vec<_>>());

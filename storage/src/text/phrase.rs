@@ -51,20 +51,32 @@ impl<'a> Places<'a> {
         for term in phrases.flat_map(|phrase| &phrase.terms) {
             places.0.entry(term).or_default();
         }
+        // The word that was read last: its bytes and term, where it stands and is noted, and how many parts it has so far.
+        let (mut whole, mut word, mut start, mut noted, mut parts) = (0..0, String::new(), 0, None, 0);
         let mut next = 0;
-        for word in words(analyzer, text) {
-            let span = (word.parts.len() as u32).max(1);
-            places.note(&word.term, next, next + span);
-            (next..).zip(&word.parts).for_each(|(place, part)| places.note(part, place, place + 1));
-            next += span;
-        }
+        analyzer.for_each_range(text, &mut |term, range| {
+            if !is_part(&whole, &range) {
+                word.clear();
+                word.push_str(term);
+                (whole, start, parts, next) = (range, next, 0, next + 1);
+                noted = places.note(term, start);
+                return;
+            }
+            places.note(term, start + parts);
+            parts += 1;
+            next = start + parts;
+            if let Some((place, found)) = noted.zip(places.0.get_mut(word.as_str())) {
+                found[place].1 = next;
+            }
+        });
         places
     }
 
-    fn note(&mut self, term: &str, start: u32, end: u32) {
-        if let Some(places) = self.0.get_mut(term) {
-            places.push((start, end));
-        }
+    /// Notes a term that takes one place; returns which of its places it is, where it is looked for.
+    fn note(&mut self, term: &str, start: u32) -> Option<usize> {
+        let places = self.0.get_mut(term)?;
+        places.push((start, start + 1));
+        Some(places.len() - 1)
     }
 
     fn of(&self, term: &str) -> &[(u32, u32)] {
@@ -86,7 +98,7 @@ pub(super) fn words(analyzer: &Analyzer, text: &str) -> Vec<Word> {
     let mut words: Vec<(Word, Range<usize>, usize)> = Vec::new();
     for (term, range) in analyzer.term_ranges(text) {
         match words.last_mut() {
-            Some((word, whole, parts)) if whole.start <= range.start && range.end <= whole.end => {
+            Some((word, whole, parts)) if is_part(whole, &range) => {
                 *parts += range.len();
                 word.is_sum = *parts == whole.len();
                 word.parts.push(term);
@@ -95,6 +107,11 @@ pub(super) fn words(analyzer: &Analyzer, text: &str) -> Vec<Word> {
         }
     }
     words.into_iter().map(|(word, ..)| word).collect()
+}
+
+/// Whether what stands here is a part of the word that stands there.
+fn is_part(whole: &Range<usize>, range: &Range<usize>) -> bool {
+    whole.start <= range.start && range.end <= whole.end
 }
 
 /// The terms of a text without the parts of words.
