@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use quiverdb_storage::{
     AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language, Metric, Operation,
-    SpaceSettings, Store, StoredDocument, validate_collection_name,
+    SpaceSettings, Store, StoredDocument, TextQuery, validate_collection_name,
 };
 use rayon::prelude::*;
 use serde_json::Value;
@@ -413,6 +413,15 @@ impl Collection {
     /// The byte ranges of `text` whose words the text leg matches with `query`.
     pub fn highlights(&self, query: &str, text: &str) -> Vec<Range<usize>> {
         quiverdb_storage::highlights(&self.parts.info.settings.analyzer, query, text)
+    }
+
+    /// The byte ranges of `text` whose words answer `query`, which is read in the query syntax; see [`Query::syntax`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where the query is not of the syntax.
+    pub fn syntax_highlights(&self, query: &str, text: &str) -> Result<Vec<Range<usize>>> {
+        let query = TextQuery::parse(query)?;
+        Ok(quiverdb_storage::syntax_highlights(&self.parts.info.settings.analyzer, &query, text))
     }
 
     /// The language of the text analyser.

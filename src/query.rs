@@ -2,13 +2,13 @@
 //!
 //! Invariants: the filter takes part in retrieval, so `limit` hits come back if so many chunks match; a chunk that
 //! only one leg brought gets its exact score in the other before the two are fused; equal scores are ordered by
-//! document id and chunk.
+//! document id and chunk; what a query in the query syntax does not let through is no hit in any mode.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use quiverdb_storage::{ChunkNumber, Nearest, RoaringBitmap, Snapshot, TextHits};
+use quiverdb_storage::{ChunkNumber, Nearest, RoaringBitmap, Snapshot, TextHits, TextMatches};
 use serde_json::Value;
 
 use crate::embed::{NoStatistics, WordStatistics, vocabulary_fit};
@@ -24,19 +24,24 @@ const CANDIDATES_MIN: usize = 100;
 pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<SearchResults> {
     let start = Instant::now();
     let mode = validate(parts, query)?;
-    let (vector, query_cut) = query_vector(parts, snapshot, query, mode)?;
+    let syntax = query.text_query()?;
+    let words = syntax.as_ref().map_or_else(|| query.text.clone(), |syntax| Some(syntax.plain_words()));
+    let (vector, query_cut) = query_vector(parts, snapshot, query, words.as_deref(), mode)?;
+    let question = Question { query, mode, words, vector };
     let embedded = Instant::now();
     let allowed = query.filter.as_ref().map(|filter| snapshot.matching_chunks(filter)).transpose()?;
     let filtered = Instant::now();
 
+    let matches = syntax.map(|syntax| snapshot.text_matches(&syntax, allowed.as_ref())).transpose()?;
+    let scope = Scope { allowed, matches };
     let mut depth = query.candidates.unwrap_or_else(|| depth(query, mode)).max(query.limit);
     let (ranked, retrieved, degraded, plan) = loop {
-        let legs = retrieve(snapshot, query, mode, vector.as_deref(), allowed.as_ref(), depth)?;
+        let legs = retrieve(snapshot, &question, &scope, depth)?;
         let retrieved = Instant::now();
-        let ranked = rank(parts, snapshot, query, mode, vector.as_deref(), &legs)?;
+        let ranked = rank(parts, snapshot, &question, &legs)?;
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
-            break (ranked, retrieved, degraded(parts, &legs, query_cut), legs.dense.segments);
+            break (ranked, retrieved, degraded(parts, &legs, &scope, query_cut), legs.dense.segments);
         }
         depth *= 4;
     };
@@ -55,6 +60,29 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     };
     let plan = query.explain.then_some(plan);
     Ok(SearchResults { hits, mode, degraded, plan, timings_ms })
+}
+
+/// A query, once it is known what to look for.
+struct Question<'a> {
+    query: &'a Query,
+    mode: Mode,
+    /// What the model reads.
+    words: Option<String>,
+    vector: Option<Vec<f32>>,
+}
+
+/// Which chunks may be hits.
+struct Scope {
+    /// Those that the filter lets through; all where `None`.
+    allowed: Option<RoaringBitmap>,
+    /// Of these, those that satisfy a query in the query syntax.
+    matches: Option<TextMatches>,
+}
+
+impl Scope {
+    fn chunks(&self) -> Option<&RoaringBitmap> {
+        self.matches.as_ref().map(TextMatches::chunks).or(self.allowed.as_ref())
+    }
 }
 
 /// Chunks that each leg is asked for, as long as the query does not say: more than are wanted where some are dropped or
@@ -98,14 +126,20 @@ fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
 }
 
 /// The query's vector, and whether the model read only a part of its words.
-fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -> Result<(Option<Vec<f32>>, bool)> {
+fn query_vector(
+    parts: &Parts,
+    snapshot: &Snapshot,
+    query: &Query,
+    words: Option<&str>,
+    mode: Mode,
+) -> Result<(Option<Vec<f32>>, bool)> {
     if mode == Mode::Text {
         return Ok((None, false));
     }
     if query.vector.is_some() {
         return Ok((query.vector.clone(), false));
     }
-    let (Some(text), Some(embedder)) = (&query.text, parts.embedder()?) else { return Ok((None, false)) };
+    let (Some(text), Some(embedder)) = (words, parts.embedder()?) else { return Ok((None, false)) };
     let statistics = SnapshotStatistics(snapshot);
     let embeddings = embedder.embed_queries(&[text], &statistics)?;
     embeddings.expect(1, embedder.spec())?;
@@ -116,7 +150,7 @@ fn query_vector(parts: &Parts, snapshot: &Snapshot, query: &Query, mode: Mode) -
 }
 
 /// What of the query was left out, in words; `None` where nothing was.
-fn degraded(parts: &Parts, legs: &Legs, query_cut: bool) -> Option<String> {
+fn degraded(parts: &Parts, legs: &Legs, scope: &Scope, query_cut: bool) -> Option<String> {
     let mut left_out = Vec::new();
     if let (true, Some(spec)) = (query_cut, &parts.config.model) {
         left_out.push(format!("the vector search read the first {} tokens of the query alone", spec.max_tokens));
@@ -129,7 +163,12 @@ fn degraded(parts: &Parts, legs: &Legs, query_cut: bool) -> Option<String> {
             left_out.push(format!("the text search left out {} words of the query", text.terms_dropped));
         }
     }
-    (!left_out.is_empty()).then(|| format!("{}; ask with a shorter one", left_out.join("; ")))
+    let shorter = (!left_out.is_empty()).then(|| format!("{}; ask with a shorter one", left_out.join("; ")));
+    let capped = scope.matches.as_ref().map_or(&[][..], TextMatches::words_capped);
+    let longer = (!capped.is_empty())
+        .then(|| format!("64 of the words that `{}` stands for were looked up; write more of it", capped.join("`, `")));
+    let sentences: Vec<String> = shorter.into_iter().chain(longer).collect();
+    (!sentences.is_empty()).then(|| sentences.join(". "))
 }
 
 /// How common words are in the collection, as the snapshot sees it.
@@ -163,21 +202,17 @@ impl Legs {
     }
 }
 
-fn retrieve(
-    snapshot: &Snapshot,
-    query: &Query,
-    mode: Mode,
-    vector: Option<&[f32]>,
-    allowed: Option<&RoaringBitmap>,
-    depth: usize,
-) -> Result<Legs> {
+fn retrieve(snapshot: &Snapshot, question: &Question<'_>, scope: &Scope, depth: usize) -> Result<Legs> {
+    let Question { query, mode, vector, .. } = question;
     let dense = match vector {
-        Some(vector) => snapshot.nearest_with(0, vector, depth, allowed, query.search_effort())?,
+        Some(vector) => snapshot.nearest_with(0, vector, depth, scope.chunks(), query.search_effort())?,
         None => Nearest::default(),
     };
-    let text = match &query.text {
-        Some(text) if mode != Mode::Dense => Some(snapshot.search_text(text, depth, allowed)?),
-        Some(_) | None => None,
+    let text = match (&query.text, &scope.matches) {
+        _ if *mode == Mode::Dense => None,
+        (_, Some(matches)) => Some(snapshot.best_matches(matches, depth)?),
+        (Some(text), None) => Some(snapshot.search_text(text, depth, scope.chunks())?),
+        (None, None) => None,
     };
     Ok(Legs { dense, text })
 }
@@ -192,23 +227,17 @@ struct Candidate {
 }
 
 /// Fuses the legs and keeps the hits that the query asks for, hydrated.
-fn rank(
-    parts: &Parts,
-    snapshot: &Snapshot,
-    query: &Query,
-    mode: Mode,
-    vector: Option<&[f32]>,
-    legs: &Legs,
-) -> Result<Vec<Candidate>> {
-    let mut candidates = join_legs(snapshot, vector, legs)?;
-    score(parts, query, mode, legs, &mut candidates)?;
+fn rank(parts: &Parts, snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Result<Vec<Candidate>> {
+    let Question { query, mode, vector, .. } = question;
+    let mut candidates = join_legs(snapshot, vector.as_deref(), legs)?;
+    score(parts, question, legs, &mut candidates)?;
     if let Some(floor) = query.min_score {
         candidates.retain(|candidate| candidate.score >= floor);
     }
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
     let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
     if let Some(lambda) = query.mmr {
-        let relevance = ordered.iter().map(|candidate| relevance(parts, mode, legs, candidate.score)).collect();
+        let relevance = ordered.iter().map(|candidate| relevance(parts, *mode, legs, candidate.score)).collect();
         ordered = diversify(parts, snapshot, ordered, relevance, lambda, query.limit)?;
     }
     ordered.truncate(query.limit);
@@ -245,10 +274,11 @@ fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result
 }
 
 /// Sets each candidate's final score: its fused score in hybrid mode, else that of its leg.
-fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut [Candidate]) -> Result<()> {
+fn score(parts: &Parts, question: &Question<'_>, legs: &Legs, candidates: &mut [Candidate]) -> Result<()> {
+    let Question { query, mode, .. } = question;
     let maximum = legs.text.as_ref().map_or(0.0, |text| text.maximum);
     let fusion = query.fusion.unwrap_or_default();
-    let weight = if mode == Mode::Hybrid { dense_weight(parts, query)? } else { 0.0 };
+    let weight = if *mode == Mode::Hybrid { dense_weight(parts, question)? } else { 0.0 };
     for candidate in candidates {
         let Scores { dense, text, .. } = candidate.scores;
         candidate.score = match mode {
@@ -273,8 +303,8 @@ fn score(parts: &Parts, query: &Query, mode: Mode, legs: &Legs, candidates: &mut
 }
 
 /// The weight of the dense leg: the model's, less where the model's vocabulary does not fit the query.
-fn dense_weight(parts: &Parts, query: &Query) -> Result<f32> {
-    let fit = match (&query.text, &query.vector) {
+fn dense_weight(parts: &Parts, question: &Question<'_>) -> Result<f32> {
+    let fit = match (&question.words, &question.query.vector) {
         (Some(text), None) => parts.embedder()?.map_or(1.0, |embedder| vocabulary_fit(embedder.as_ref(), text)),
         (Some(_) | None, _) => 1.0,
     };

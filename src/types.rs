@@ -3,7 +3,7 @@
 //! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
 
 pub use quiverdb_storage::{Compacted, EF_MAX, SegmentSearch, Strategy};
-use quiverdb_storage::{DocumentId, Effort, Filter};
+use quiverdb_storage::{DocumentId, Effort, Filter, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -152,6 +152,7 @@ impl Fusion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     pub(crate) text: Option<String>,
+    pub(crate) syntax: bool,
     pub(crate) vector: Option<Vec<f32>>,
     pub(crate) limit: usize,
     pub(crate) mode: Option<Mode>,
@@ -174,6 +175,7 @@ impl Query {
     fn empty() -> Self {
         Self {
             text: None,
+            syntax: false,
             vector: None,
             limit: 10,
             mode: None,
@@ -204,6 +206,28 @@ impl Query {
     #[must_use]
     pub fn with_text(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());
+        self
+    }
+
+    /// Reads the text in the query syntax of [`TextQuery`]: `"data race"` for a phrase, `thread*` for a prefix, `mutx~`
+    /// for a fuzzy word, `+must`, `-not`, `AND`, `OR`, `NOT` and parentheses. In every mode only chunks that satisfy it are
+    /// hits; the dense leg embeds its words without signs and without what it excludes.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use quiverdb::{Database, Document, Query};
+    ///
+    /// let notes = Database::in_memory()?.collection("notes")?;
+    /// notes.add(Document::new("a", "A mutex prevents data races."))?;
+    /// notes.add(Document::new("b", "Data about a race of horses."))?;
+    /// let hits = notes.search(Query::text("+\"data race\" mutx~ -horse*").syntax())?.hits;
+    /// assert_eq!((hits.len(), &hits[0].document), (1, &"a".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn syntax(mut self) -> Self {
+        self.syntax = true;
         self
     }
 
@@ -306,7 +330,8 @@ impl Query {
     /// query would waste.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for a limit, score or weight out of range, and for an empty text.
+    /// [`Error::InvalidInput`] for a limit, score or weight out of range, for an empty text, and for one that is not of
+    /// the query syntax where it is to be read in it.
     pub fn validate(&self) -> Result<()> {
         if self.limit == 0 || self.limit > LIMIT_MAX {
             return Err(Error::invalid(format!("limit must be 1 to {LIMIT_MAX}; got {}", self.limit)));
@@ -331,7 +356,16 @@ impl Query {
         if self.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
             return Err(Error::invalid("the query is empty; ask with at least one word"));
         }
-        Ok(())
+        self.text_query().map(drop)
+    }
+
+    /// The text as the query syntax reads it; `None` where it is plain words.
+    pub(crate) fn text_query(&self) -> Result<Option<TextQuery>> {
+        match (&self.text, self.syntax) {
+            (_, false) => Ok(None),
+            (Some(text), true) => Ok(Some(TextQuery::parse(text)?)),
+            (None, true) => Err(Error::invalid("the query syntax needs words to read; the query has a vector only")),
+        }
     }
 }
 

@@ -20,4 +20,5 @@ mod offline;
 mod refusals;
 mod scenes;
 mod search_quality;
+mod syntax;
 mod tidy;

@@ -31,9 +31,10 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Crates that stay behind one folder, so that their types do not leak.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("redb", &["storage/src/"]),
     ("tantivy", &["storage/src/text/"]),
+    ("tantivy_fst", &["storage/src/text/"]),
     ("candle_core", &["src/embed/candle/"]),
     ("candle_nn", &["src/embed/candle/"]),
     ("tokenizers", &["src/embed/candle/"]),

@@ -100,6 +100,10 @@ pub(crate) struct Search {
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) ranking: Ranking,
+    /// Read the query's signs: "a phrase", prefix*, fuzzy~, +required, -excluded, AND, OR, NOT and parentheses, as in
+    /// --syntax '+"data race" (thread* OR mutx~) -tokio'. Only passages that satisfy it are hits, in every mode
+    #[arg(long)]
+    pub(crate) syntax: bool,
     /// Only documents that match, as in "year >= 2020 AND lang IN ('en', 'de')", or JSON
     #[arg(long, value_name = "EXPR")]
     pub(crate) filter: Option<Filter>,

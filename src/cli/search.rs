@@ -88,6 +88,9 @@ fn query(arguments: &Search, text: String) -> Query {
     if arguments.explain {
         query = query.explain();
     }
+    if arguments.syntax {
+        query = query.syntax();
+    }
     query.group(arguments.group)
 }
 
@@ -120,7 +123,11 @@ fn answer_people(
         if arguments.explain {
             shown += &format!("    {}\n", styled(FAINT, &explain(hit)));
         }
-        shown += &render(&hit.text, &collection.highlights(text, &hit.text), &page);
+        let highlights = match arguments.syntax {
+            true => collection.syntax_highlights(text, &hit.text)?,
+            false => collection.highlights(text, &hit.text),
+        };
+        shown += &render(&hit.text, &highlights, &page);
     }
     output.text(&shown)?;
     summarise(collection, arguments, results)
@@ -205,6 +212,8 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
             "no hits: the collection is empty; `quiver add PATH` fills it"
         } else if arguments.filter.is_some() || arguments.min_score.is_some() {
             "no hits: try it without --filter or --min-score"
+        } else if arguments.syntax {
+            "no hits: no passage satisfies the query; require less, or try it without --syntax"
         } else {
             "no hits: try other words, or --mode hybrid"
         });

@@ -48,15 +48,15 @@ pub use compact::Compacted;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;
-pub use highlight::highlights;
+pub use highlight::{highlights, syntax_highlights};
 pub use ids::{
     COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
     validate_collection_name,
 };
 pub use roaring::RoaringBitmap;
-pub use snapshot::{Snapshot, TextHits};
+pub use snapshot::{Snapshot, TextHits, TextMatches};
 pub use store::Store;
-pub use text::{Analyzer, AnalyzerSettings, Language, index_text, is_titled};
+pub use text::{Analyzer, AnalyzerSettings, Language, TextQuery, index_text, is_titled};
 pub use types::{
     CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
     Operation, SPACES_MAX, Scrub, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy, Written,

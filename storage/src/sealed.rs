@@ -19,7 +19,7 @@ use crate::roster::{Entry, RosterRun};
 use crate::segment::{
     CheckedFile, FOLDER_VERSION, METADATA_FILE, ROSTER_FILE, RosterFile, SegmentDigest, SegmentFolder, space_file,
 };
-use crate::text::{ANALYSIS_VERSION, Postings, TextRun, TextSegment};
+use crate::text::{ANALYSIS_VERSION, Pattern, Postings, TextRun, TextSegment};
 use crate::vectors::Column;
 use crate::{Error, Result};
 
@@ -201,6 +201,13 @@ impl Postings for Source<'_> {
         match self {
             Self::Folder(sealed, folder) => sealed.watch(folder.text.postings(term, each)),
             Self::StandIn(span) => span.text.postings(term, each),
+        }
+    }
+
+    fn terms(&self, pattern: &Pattern, each: &mut dyn FnMut(&str, u64)) -> Result<()> {
+        match self {
+            Self::Folder(sealed, folder) => sealed.watch(folder.text.terms(pattern, each)),
+            Self::StandIn(span) => span.text.terms(pattern, each),
         }
     }
 

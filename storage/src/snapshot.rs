@@ -30,6 +30,9 @@ use crate::{
 };
 
 mod filtered;
+mod text;
+
+pub use text::TextMatches;
 
 /// A collection as of one commit. Cheap to clone and to send between threads.
 ///
@@ -57,6 +60,8 @@ pub struct TextHits {
     pub terms_dropped: u64,
     /// Bytes left out, because the query was longer than 32 KiB.
     pub bytes_dropped: u64,
+    /// Prefixes and fuzzy words of the syntax for which only 64 of the terms that they match were looked up.
+    pub words_capped: Vec<String>,
     scored: Arc<Scored>,
 }
 
@@ -405,19 +410,24 @@ impl Snapshot {
     /// [`Error::Corrupt`] where a segment is damaged, and the text in redb, too.
     pub fn search_text(&self, query: &str, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
         let scored = self.ask(|view| view.score_text(query))?;
+        self.best_of_text(&Arc::new(scored), k, allowed)
+    }
+
+    fn best_of_text(&self, scored: &Arc<Scored>, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
         let mut best = Best::new(k.min(self.chunks() as usize));
         for (chunk, score) in scored.iter() {
             if score >= best.floor() && allowed.is_none_or(|allowed| allowed.contains(chunk)) {
                 best.offer(chunk, score);
             }
         }
-        let Scored { maximum, terms_dropped, bytes_dropped, .. } = scored;
+        let Scored { maximum, terms_dropped, bytes_dropped, .. } = **scored;
         Ok(TextHits {
             hits: self.ask(|view| view.ranked(best.clone()))?,
             maximum,
             terms_dropped,
             bytes_dropped,
-            scored: Arc::new(scored),
+            words_capped: Vec::new(),
+            scored: Arc::clone(scored),
         })
     }
 

@@ -19,7 +19,9 @@ use crate::graph::{Found, Question};
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
 use crate::sealed::{Sealed, Source};
-use crate::text::{Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextRun, search, word_frequency};
+use crate::text::{
+    self, Analyzer, CorpusStatistics, Postings, QueryTerms, Scored, TextQuery, TextRun, search, word_frequency,
+};
 use crate::vectors::{Column, VectorRun};
 use crate::{ChunkNumber, CollectionSettings, Effort, Filter, Result, SegmentSearch};
 
@@ -253,6 +255,15 @@ impl View {
     pub(crate) fn score_text(&self, query: &str) -> Result<Scored> {
         let terms = QueryTerms::analyze(&self.analyzer, query);
         self.ask(|sources| search(sources, &terms, self.statistics, &|chunk| !self.dead.contains(chunk)))
+    }
+
+    /// What the index knows of the answer to a query of the syntax.
+    ///
+    /// # Errors
+    /// As [`View::score_text`].
+    pub(crate) fn evaluate_text(&self, query: &TextQuery) -> Result<text::Found> {
+        let alive = |chunk| !self.dead.contains(chunk);
+        self.ask(|sources| text::evaluate(sources, &self.analyzer, query, self.statistics, &alive))
     }
 
     /// The number of live chunks that hold a word; remembered until the next commit.

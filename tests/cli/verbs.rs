@@ -54,6 +54,27 @@ fn search_takes_modes_filters_and_floors() {
 }
 
 #[test]
+fn search_reads_the_query_syntax_where_asked() {
+    let shell = shell_with_docs();
+    let found = |arguments: &[&str]| -> Vec<String> {
+        let answer = shell.json(&[&["search", "--json", "--syntax"], arguments].concat());
+        let hits = answer["hits"].as_array().unwrap().iter();
+        hits.map(|hit| hit["document"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(found(&["+\"dough rise\" -glaciers"]), ["bread.md"]);
+    assert_eq!(found(&["thread* OR mutx~"]), ["rust/threads.md"]);
+    assert_eq!(found(&["--mode", "dense", "data AND dough"]), Vec::<String>::new());
+    let run = shell.run(&["search", "--syntax", "data AND dough"]).expect(0);
+    assert!(run.stderr.contains("require less"), "{}", run.stderr);
+    shell.run(&["search", "--syntax", "(dough"]).expect_refusal(2, &["character 7", "put `)`"]);
+    let mut command = shell.command(&["search", "--syntax", "thread* -dough"]);
+    let shown = command.env("CLICOLOR_FORCE", "1").output().unwrap().stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    let highlighted = shown.lines().find(|line| line.contains("between")).unwrap();
+    assert!(highlighted.contains("\u{1b}") && !highlighted.contains("between threads with"), "{highlighted}");
+}
+
+#[test]
 fn search_explains_itself_to_people() {
     let shell = shell_with_docs();
     let run = shell.run(&["search", "--explain", "dough"]).expect(0);

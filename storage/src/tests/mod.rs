@@ -17,6 +17,7 @@ mod sealed;
 mod search;
 mod segment_damage;
 mod snapshots;
+mod syntax;
 
 use std::path::Path;
 

@@ -171,30 +171,65 @@ pub(crate) fn search(
     statistics: CorpusStatistics,
     alive: &dyn Fn(u32) -> bool,
 ) -> Result<Scored> {
-    let mut scored =
-        Scored { terms_dropped: query.terms_dropped, bytes_dropped: query.bytes_dropped, ..Scored::default() };
-    let saturation = Saturation::new(statistics);
-    let range = range(sources);
-    let mut parts = Vec::new();
+    let mut tally = Tally::new(sources, statistics);
     for (term, &weight) in &query.weights {
-        parts.clear();
+        let parts = tally.parts(sources, term, alive)?;
+        tally.add(weight, &parts);
+    }
+    Ok(Scored { terms_dropped: query.terms_dropped, bytes_dropped: query.bytes_dropped, ..tally.scored })
+}
+
+/// A query's scores in the making.
+pub(super) struct Tally {
+    pub(super) scored: Scored,
+    saturation: Saturation,
+    range: Option<(u32, u32)>,
+    chunks: u64,
+}
+
+impl Tally {
+    pub(super) fn new(sources: &[&dyn Postings], statistics: CorpusStatistics) -> Self {
+        let (saturation, chunks) = (Saturation::new(statistics), statistics.chunks);
+        Self { scored: Scored::default(), saturation, range: range(sources), chunks }
+    }
+
+    /// What so many occurrences add to a chunk's score, before the idf.
+    pub(super) fn part(&self, count: u32, fieldnorm: u8) -> f32 {
+        self.saturation.of(count, fieldnorm)
+    }
+
+    /// The live chunks that hold a term, each with its part, in ascending order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] where a source cannot be read.
+    pub(super) fn parts(
+        &self,
+        sources: &[&dyn Postings],
+        term: &str,
+        alive: &dyn Fn(u32) -> bool,
+    ) -> Result<Vec<(u32, f32)>> {
+        let mut parts = Vec::new();
         for source in sources {
             source.postings(term, &mut |chunk, count, fieldnorm| {
                 if alive(chunk) {
-                    parts.push((chunk, saturation.of(count, fieldnorm)));
+                    parts.push((chunk, self.part(count, fieldnorm)));
                 }
             })?;
         }
         if !parts.is_sorted_by_key(|&(chunk, _)| chunk) {
             parts.sort_unstable_by_key(|&(chunk, _)| chunk);
         }
-        let factor = weight as f32 * idf(statistics.chunks, parts.len() as u64);
-        scored.maximum += factor * (K1 + 1.0);
-        if let Some(range) = range {
-            scored.scores.add(range, factor, &parts);
+        Ok(parts)
+    }
+
+    /// Adds what all chunks with a term score for it, said so often.
+    pub(super) fn add(&mut self, weight: u32, parts: &[(u32, f32)]) {
+        let factor = weight as f32 * idf(self.chunks, parts.len() as u64);
+        self.scored.maximum += factor * (K1 + 1.0);
+        if let Some(range) = self.range {
+            self.scored.scores.add(range, factor, parts);
         }
     }
-    Ok(scored)
 }
 
 fn range(sources: &[&dyn Postings]) -> Option<(u32, u32)> {

@@ -2,6 +2,8 @@
 //!
 //! `analyzer` turns text into terms (`fold` and `terms` do it for one word), `run` holds the terms of the newest chunks
 //! in memory, `segment` holds sealed chunks on disk (`directory` reads their files), and `bm25` scores a query over both.
+//! `syntax` reads queries with phrases, signs and groups, `matches` finds what satisfies them, with `pattern` for words
+//! that are known in part and `phrase` for words that stand next to each other.
 //!
 //! Invariants: every part sees a chunk through [`index_text`] and the collection's [`Analyzer`]; a chunk stands in one
 //! source only; a score does not depend on which. Nothing here knows documents, collections or redb.
@@ -12,14 +14,21 @@ mod analyzer;
 mod bm25;
 mod directory;
 mod fold;
+mod matches;
+mod pattern;
+mod phrase;
 mod run;
 mod segment;
+mod syntax;
 mod terms;
 
 pub use analyzer::{Analyzer, AnalyzerSettings, Language};
 pub(crate) use bm25::{CorpusStatistics, QueryTerms, Scored, search, word_frequency};
+pub(crate) use matches::{Found, evaluate};
+pub(crate) use pattern::Pattern;
 pub(crate) use run::TextRun;
 pub(crate) use segment::TextSegment;
+pub use syntax::TextQuery;
 
 /// The version of the analysis. It changes whenever some text yields other terms than before; indexes and term counts
 /// made under another version must be made again from the documents.
@@ -55,6 +64,13 @@ pub(crate) trait Postings {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a sealed index cannot be read.
     fn postings(&self, term: &str, each: &mut dyn FnMut(u32, u32, u8)) -> Result<()>;
+
+    /// Calls `each(term, chunks)` for every term that a pattern takes, in ascending order; no fewer chunks are said than
+    /// live ones hold the term.
+    ///
+    /// # Errors
+    /// As [`Postings::postings`].
+    fn terms(&self, pattern: &Pattern, each: &mut dyn FnMut(&str, u64)) -> Result<()>;
 
     /// The first and the last chunk number; `None` where there is no chunk.
     fn range(&self) -> Option<(u32, u32)>;

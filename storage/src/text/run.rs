@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use tantivy::fieldnorm::FieldNormReader;
 
-use super::{Analyzer, Postings};
+use super::{Analyzer, Pattern, Postings};
 use crate::Result;
 
 /// An immutable inverted index over some chunks, in memory.
@@ -125,16 +125,22 @@ impl TextRun {
     }
 
     fn find(&self, term: &str) -> Option<usize> {
+        let place = self.first_from(term);
+        (self.term(place) == Some(term)).then_some(place)
+    }
+
+    /// The place of the first term that is not below this one.
+    fn first_from(&self, term: &str) -> usize {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.term(middle)?.cmp(term) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
+            if self.term(middle).is_some_and(|found| found < term) { low = middle + 1 } else { high = middle }
         }
-        None
+        low
+    }
+
+    fn sorted_terms(&self, from: usize) -> impl Iterator<Item = &str> {
+        (from..self.ends.len()).map_while(|place| self.term(place))
     }
 
     /// The number of terms that the chunk holds, repeats counted; 0 where the chunk is not of this run.
@@ -164,6 +170,19 @@ impl Postings for TextRun {
         for posting in postings {
             let place = posting.place as usize;
             each(self.chunks[place], posting.count, self.fieldnorms[place]);
+        }
+        Ok(())
+    }
+
+    fn terms(&self, pattern: &Pattern, each: &mut dyn FnMut(&str, u64)) -> Result<()> {
+        let mut found = |place: usize, term| each(term, self.postings_at(place).len() as u64);
+        match pattern {
+            Pattern::Prefix(prefix) => {
+                let from = self.first_from(prefix);
+                let terms = self.sorted_terms(from).take_while(|term| term.starts_with(prefix.as_str()));
+                (from..).zip(terms).for_each(|(place, term)| found(place, term));
+            }
+            Pattern::Near(near) => near.among(self.sorted_terms(0), &mut |place, term, _| found(place, term)),
         }
         Ok(())
     }

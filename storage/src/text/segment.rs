@@ -18,13 +18,15 @@ use tantivy::fieldnorm::FieldNormReader;
 use tantivy::postings::{Postings as _, SegmentPostings};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::store::Compressor;
+use tantivy::termdict::TermStreamer;
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer, TokenizerManager};
 use tantivy::{
     DocSet, Index, IndexSettings, InvertedIndexReader, SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term,
 };
+use tantivy_fst::Automaton;
 
 use super::directory::FolderDirectory;
-use super::{Analyzer, Postings};
+use super::{Analyzer, Pattern, Postings};
 use crate::files::io_error;
 use crate::guard::damage_as_error;
 use crate::segment::{CHUNKS_FILE, CheckedFile, SegmentFolder, write_file};
@@ -159,9 +161,43 @@ impl Postings for TextSegment {
         Ok(())
     }
 
+    fn terms(&self, pattern: &Pattern, each: &mut dyn FnMut(&str, u64)) -> Result<()> {
+        let index = self.index()?;
+        let mut read = || -> io::Result<()> {
+            let dictionary = index.terms.terms();
+            match pattern {
+                Pattern::Prefix(prefix) => {
+                    let from = dictionary.range().ge(prefix.as_bytes()).into_stream()?;
+                    walk(from, |term| term.starts_with(prefix.as_bytes()), each)
+                }
+                Pattern::Near(near) => walk(dictionary.search(near).into_stream()?, |_| true, each),
+            }
+        };
+        damage_as_error("text segment", || read().map_err(|error| corrupt(self.folder.path(), error)))
+    }
+
     fn range(&self) -> Option<(u32, u32)> {
         self.covers.end.checked_sub(1).filter(|last| self.covers.contains(last)).map(|last| (self.covers.start, last))
     }
+}
+
+/// Passes the terms of a stream on, as long as they go on to be wanted.
+fn walk<A: Automaton>(
+    mut terms: TermStreamer<'_, A>,
+    goes_on: impl Fn(&[u8]) -> bool,
+    each: &mut dyn FnMut(&str, u64),
+) -> io::Result<()>
+where
+    A::State: Clone,
+{
+    while let Some((term, info)) = terms.next() {
+        if !goes_on(term) {
+            break;
+        }
+        let term = std::str::from_utf8(term).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        each(term, u64::from(info.doc_freq));
+    }
+    Ok(())
 }
 
 /// Writes tantivy's files; returns the chunk number of each of its documents.
