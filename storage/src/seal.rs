@@ -253,11 +253,20 @@ fn fill_folder(
     for (index, (&space, column)) in pinned.record.spaces.iter().zip(&view.columns).enumerate() {
         let run = reader.vectors(view, space, first, end)?;
         let points = Points { metric: column.metric, dims: column.dims, chunks: run.chunks(), rows: run.rows() };
-        let graph = graph::build(points, Recipe::default(), &engine.closing).ok_or_else(cancelled)?;
+        let graph = beside(|| graph::build(points, Recipe::default(), &engine.closing)).ok_or_else(cancelled)?;
         write_file(&fresh.join(space_file(index)), |mut out| graph.write(&mut out))?;
     }
     between_steps("files written");
     Ok((SegmentFolder::finish(fresh)?, chunks))
+}
+
+/// Works on threads of its own: on the common ones, a search's scan of the tail would wait behind the build, up to 600 ms
+/// measured.
+fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().thread_name(|_| "quiverdb-build".into()).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
 }
 
 /// Nobody sees it: the database is being closed.

@@ -5,6 +5,7 @@
 //! collection, half of it sealed, that is searched while the other half gets in.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -126,7 +127,12 @@ struct Taken {
 
 fn add(collection: &Collection, load: &Load, rows: std::ops::Range<usize>, what: &str) -> Result<Taken> {
     let bar = progress::steps(rows.len() as u64, what);
-    let progress = |report: &AddReport| bar.set_position(report.added);
+    // What the report says in the end counts the sealing, too; after a batch it does not.
+    let committed_s = Mutex::new(0.0);
+    let progress = |report: &AddReport| {
+        bar.set_position(report.added);
+        *committed_s.lock().unwrap_or_else(PoisonError::into_inner) = report.seconds;
+    };
     let options = AddOptions { progress: Some(&progress), ..AddOptions::default() };
     let documents = rows.map(|row| Ok(document(&load.base, &load.texts, row)));
     let start = Instant::now();
@@ -134,8 +140,7 @@ fn add(collection: &Collection, load: &Load, rows: std::ops::Range<usize>, what:
     let sealed_s = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     accepted(&report)?;
-    // The report's own time ends before the sealing.
-    Ok(Taken { committed_s: report.seconds, sealed_s })
+    Ok(Taken { committed_s: committed_s.into_inner().unwrap_or_else(PoisonError::into_inner), sealed_s })
 }
 
 fn add_singly(collection: &Collection, load: &Load) -> Result<Latencies> {
