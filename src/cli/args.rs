@@ -27,6 +27,19 @@ Exit codes:
   4  partly done: some documents were rejected (they are listed), the rest is in";
 
 /// The embedded vector database that embeds for you: text in, cited passages out
+const DOCUMENTS_HELP: &str = r#"A line of JSONL is a document:
+  {"id": 7, "text": "...", "title": "...", "metadata": {"year": 2024}, "vector": [0.1, ...]}
+`_id` may stand for `id`; a title, metadata and a vector may be left out, and the text where there is a vector. Other keys
+become metadata. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore
+or .ignore name are left out."#;
+
+const FILTERS_HELP: &str = r#"Filters:
+  year >= 2020 AND lang IN ('en', 'de')        = != < <= > >=, IN, NOT IN
+  title PREFIX 'The' OR tags CONTAINS 'rust'   strings begin with, strings and arrays contain
+  NOT (draft = true) AND EXISTS author.name    dots look into objects
+  source PREFIX '/home/me/notes'               where a file came from; $id and $title are the document's own
+The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
+
 #[derive(Parser)]
 #[command(name = "quiver", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -86,6 +99,7 @@ pub(crate) struct Target {
 }
 
 #[derive(Args)]
+#[command(after_help = FILTERS_HELP)]
 pub(crate) struct Search {
     /// What you want to know; several words need no quotes
     #[arg(value_name = "QUERY", required_unless_present = "queries", conflicts_with = "queries")]
@@ -204,6 +218,7 @@ impl Ranking {
 }
 
 #[derive(Args)]
+#[command(after_help = DOCUMENTS_HELP)]
 pub(crate) struct Add {
     /// Files (text, Markdown, code, JSON, JSONL) and folders; `-` reads JSONL documents from stdin
     #[arg(required = true, value_name = "PATH")]
@@ -231,6 +246,7 @@ pub(crate) struct Get {
 }
 
 #[derive(Args)]
+#[command(after_help = FILTERS_HELP)]
 pub(crate) struct Delete {
     /// Ids of documents
     #[arg(

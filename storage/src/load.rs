@@ -56,6 +56,7 @@ pub(crate) fn load(
         segments: segments.into_iter().map(Arc::new).collect(),
         text: Runs::default(),
         frequencies: Mutex::default(),
+        filtered: Mutex::default(),
     };
     let reader = Reader { transaction, collection, record };
     view.columns = reader.columns()?;

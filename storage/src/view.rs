@@ -25,6 +25,8 @@ use crate::text::{
 use crate::vectors::{Column, VectorRun};
 use crate::{ChunkNumber, CollectionSettings, Effort, Filter, Result, SegmentSearch};
 
+/// Filters whose chunks are remembered a view.
+const FILTERS_MAX: usize = 16;
 /// Words whose frequency is remembered a view; then all are forgotten.
 const FREQUENCIES_MAX: usize = 1 << 16;
 
@@ -45,6 +47,8 @@ pub(crate) struct View {
     pub(crate) segments: Vec<Arc<Sealed>>,
     pub(crate) text: Runs<TextRun>,
     pub(crate) frequencies: Mutex<HashMap<String, Option<u64>>>,
+    /// The chunks that match the last filters, the latest last.
+    pub(crate) filtered: Mutex<Vec<(String, RoaringBitmap)>>,
 }
 
 /// What a commit does to a view.
@@ -104,6 +108,7 @@ impl View {
             segments: self.segments.clone(),
             text: self.text.clone(),
             frequencies: Mutex::default(),
+            filtered: Mutex::default(),
         }
     }
 
@@ -238,6 +243,22 @@ impl View {
         chunks -= self.dead.as_ref();
         others.extend(self.roster.iter().flat_map(RosterRun::entries).filter_map(live));
         Ok((chunks, others))
+    }
+
+    /// The chunks that match a filter, where it was asked for not long ago.
+    pub(crate) fn remembered(&self, filter: &str) -> Option<RoaringBitmap> {
+        let filtered = self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
+        filtered.iter().find(|(other, _)| other == filter).map(|(_, chunks)| chunks.clone())
+    }
+
+    /// Remembers them until the next commit, or until some other filters were asked for.
+    pub(crate) fn remember(&self, filter: String, chunks: RoaringBitmap) {
+        let mut filtered = self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
+        filtered.retain(|(other, _)| *other != filter);
+        if filtered.len() >= FILTERS_MAX {
+            filtered.remove(0);
+        }
+        filtered.push((filter, chunks));
     }
 
     /// Asks all that answer for the view's text. Which of a segment and its stand-in does is settled once for all terms.

@@ -29,7 +29,7 @@ impl Snapshot {
         Ok(ids)
     }
 
-    /// The live chunks of the documents that match.
+    /// The live chunks of the documents that match. The last 16 filters are remembered until the next write.
     ///
     /// Cost: some lookups in the index of each segment; the metadata of documents that no segment holds yet is read, some
     /// microseconds each.
@@ -37,6 +37,10 @@ impl Snapshot {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn matching_chunks(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        let printed = filter.to_string();
+        if let Some(chunks) = self.view()?.remembered(&printed) {
+            return Ok(chunks);
+        }
         let (mut chunks, others) = self.ask(|view| view.matching(filter))?;
         let tried = others.par_chunks(TASK_DOCUMENTS as usize).map(|documents| self.matching_of(filter, documents));
         for records in tried.collect::<Result<Vec<_>>>()? {
@@ -44,6 +48,7 @@ impl Snapshot {
                 chunks.insert_range(record.chunks());
             }
         }
+        self.view()?.remember(printed, chunks.clone());
         Ok(chunks)
     }
 

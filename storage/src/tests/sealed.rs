@@ -210,3 +210,25 @@ fn closing_does_not_wait_for_a_segment_to_be_finished() {
     assert_eq!(store.snapshot(notes).unwrap().documents(), 9000);
     sound(&store);
 }
+
+#[test]
+fn a_filter_asked_again_sees_what_was_written_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes) = sealed(folder.path(), 103);
+    let filter: Filter = "$id >= 1990".parse().unwrap();
+    let chunks = |snapshot: &Snapshot| snapshot.matching_chunks(&filter).unwrap();
+    let old = store.snapshot(notes).unwrap();
+    let before = chunks(&old);
+    assert_eq!(chunks(&old), before);
+    fill(&store, notes, &mut Random::new(7), 3000..3005);
+    assert_eq!(chunks(&store.snapshot(notes).unwrap()).len(), before.len() + 5);
+    store.write(notes, (1990..4000).map(|id| Operation::Delete(id.into())).collect()).unwrap();
+    assert!(chunks(&store.snapshot(notes).unwrap()).is_empty());
+    assert_eq!(chunks(&old), before, "a snapshot stays as it was");
+    // More filters than are remembered.
+    for year in 0..40 {
+        let one: Filter = format!("$id = {year}").parse().unwrap();
+        assert_eq!(old.matching_chunks(&one).unwrap().len(), u64::from(year % 7 > 0));
+    }
+    assert_eq!(chunks(&old), before);
+}
