@@ -37,7 +37,7 @@ const FILTERS_HELP: &str = r#"Filters:
   year >= 2020 AND lang IN ('en', 'de')        = != < <= > >=, IN, NOT IN
   title PREFIX 'The' OR tags CONTAINS 'rust'   strings begin with, strings and arrays contain
   NOT (draft = true) AND EXISTS author.name    dots look into objects
-  source PREFIX '/home/me/notes'               where a file came from; $id and $title are the document's own
+  source PREFIX '/data/notes'                  where a file came from; $id and $title are the document's own
 The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
 
 #[derive(Parser)]
