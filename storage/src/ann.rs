@@ -17,12 +17,11 @@
 //! Invariant: nothing in the engine uses this module.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 
 use crate::distance::Metric;
-use crate::graph::{self, Graph, Points, Question, Recipe, Scratch};
+use crate::graph::{self, Found, Graph, Points, Question, Recipe, Walker};
 use crate::types::DIMS_MAX;
 use crate::{Error, Result};
 
@@ -30,8 +29,7 @@ pub use crate::types::Strategy;
 /// An approximate index in memory.
 #[derive(Debug)]
 pub struct AnnIndex {
-    graph: Graph<Vec<u8>>,
-    scratches: Mutex<Vec<Scratch>>,
+    walker: Walker<Vec<u8>>,
 }
 
 /// The answer to a search.
@@ -78,7 +76,7 @@ impl AnnIndex {
         let built = built.ok_or_else(|| Error::Engine("a build that nobody cancelled was cancelled".into()))?;
         let mut bytes = Vec::new();
         built.write(&mut bytes).map_err(|error| Error::Engine(error.to_string()))?;
-        Ok(Self { graph: Graph::open(bytes)?, scratches: Mutex::default() })
+        Ok(Self { walker: Walker::new(Graph::open(bytes)?) })
     }
 
     /// The best `k` rows for a query, nearly always; a larger `ef` finds more of them and takes longer.
@@ -102,7 +100,7 @@ impl AnnIndex {
     /// # Errors
     /// Those of [`AnnIndex::search`].
     pub fn score(&self, row: u32, query: &[f32]) -> Result<Option<f32>> {
-        self.graph.score(row, &self.prepared(query)?)
+        self.walker.graph.score(row, &self.prepared(query)?)
     }
 
     /// A row as the metric compares it: of length 1 for the cosine. `None` where there is no such row.
@@ -110,7 +108,7 @@ impl AnnIndex {
     /// # Errors
     /// None but damage of the memory.
     pub fn vector(&self, row: u32) -> Result<Option<Vec<f32>>> {
-        self.graph.vector(row)
+        self.walker.graph.vector(row)
     }
 
     /// What the index takes in memory, the full-precision vectors included.
@@ -120,27 +118,23 @@ impl AnnIndex {
 
     /// The bytes of the file that this index would be.
     pub fn bytes(&self) -> &[u8] {
-        self.graph.bytes()
+        self.walker.graph.bytes()
     }
 
     fn answer(&self, query: &[f32], k: usize, ef: usize, allowed: Option<&RoaringBitmap>) -> Result<AnnAnswer> {
         let prepared = self.prepared(query)?;
-        let pool = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = pool().pop().unwrap_or_default();
         let question = Question { query: &prepared, k, ef, allowed, dead: &RoaringBitmap::new() };
-        let found = self.graph.search(&question, &mut scratch);
-        pool().push(scratch);
-        let graph::Found { hits, compared, rescored, strategy } = found?;
+        let Found { hits, compared, rescored, strategy } = self.walker.search(&question)?;
         Ok(AnnAnswer { hits, strategy, compared, rescored })
     }
 
     fn prepared(&self, query: &[f32]) -> Result<Vec<f32>> {
-        let (dims, got) = (self.graph.dims(), query.len());
+        let (dims, got) = (self.walker.graph.dims(), query.len());
         if got != dims {
             return Err(Error::invalid(format!("this index holds vectors of {dims} dimensions; the query has {got}")));
         }
         let mut prepared = Vec::with_capacity(dims);
-        prepare(self.graph.metric(), query, "the query", &mut prepared)?;
+        prepare(self.walker.graph.metric(), query, "the query", &mut prepared)?;
         Ok(prepared)
     }
 }

@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use filter::Filter;
 pub use highlight::{highlights, syntax_highlights};
 pub use ids::{
-    COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, DocumentNumber, SpaceId,
+    COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, SpaceId,
     validate_collection_name,
 };
 pub use roaring::RoaringBitmap;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codec::SegmentRecord;
 use crate::filter::index::Index;
-use crate::graph::{Found, Graph, Question, Scratch};
+use crate::graph::{Graph, Walker};
 use crate::roster::{Entry, RosterRun};
 use crate::segment::{
     CheckedFile, FOLDER_VERSION, METADATA_FILE, ROSTER_FILE, RosterFile, SegmentDigest, SegmentFolder, space_file,
@@ -44,14 +44,7 @@ pub(crate) struct Folder {
     pub(crate) roster: RosterFile,
     pub(crate) metadata: Index<Arc<CheckedFile>>,
     /// One a space, in the order of the settings.
-    pub(crate) spaces: Vec<Walker>,
-}
-
-/// A graph, and what its searches work in.
-#[derive(Debug)]
-pub(crate) struct Walker {
-    pub(crate) graph: Graph<Arc<CheckedFile>>,
-    scratches: Mutex<Vec<Scratch>>,
+    pub(crate) spaces: Vec<Walker<Arc<CheckedFile>>>,
 }
 
 /// Some chunks in memory, all there is of them.
@@ -94,24 +87,12 @@ impl Folder {
         let covers = record.first..record.end;
         let place = path.join(METADATA_FILE).display().to_string();
         let spaces = (0..spaces).map(|space| Graph::open(folder.file(&space_file(space))?));
-        let walker = |graph| Walker { graph, scratches: Mutex::default() };
         Ok(Self {
             text: TextSegment::open(&folder, covers.clone())?,
             roster: RosterFile::open(folder.file(ROSTER_FILE)?)?,
             metadata: Index::open(folder.file(METADATA_FILE)?, place, covers)?,
-            spaces: spaces.map(|graph| graph.map(walker)).collect::<Result<_>>()?,
+            spaces: spaces.map(|graph| graph.map(Walker::new)).collect::<Result<_>>()?,
         })
-    }
-}
-
-impl Walker {
-    /// Searches the graph in a scratch of its own, which the next search takes over.
-    pub(crate) fn search(&self, question: &Question<'_>) -> Result<Found> {
-        let pool = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = pool().pop().unwrap_or_default();
-        let found = self.graph.search(question, &mut scratch);
-        pool().push(scratch);
-        found
     }
 }
 

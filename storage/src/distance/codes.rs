@@ -8,7 +8,7 @@
 
 use std::sync::OnceLock;
 
-use super::kernel::VARIABLE;
+use super::kernel::preferred;
 use super::scalar;
 
 /// A number of one byte.
@@ -37,12 +37,7 @@ impl CodeKernel {
     /// The best one, or the one that the environment asks for where there is such a one. Looked up once.
     pub(crate) fn best() -> Self {
         static BEST: OnceLock<CodeKernel> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let supported = Self::supported();
-            let wanted = std::env::var(VARIABLE).ok();
-            let wanted = wanted.and_then(|name| supported.iter().find(|kernel| kernel.name() == name));
-            *wanted.unwrap_or(&supported[0])
-        })
+        *BEST.get_or_init(|| preferred(&Self::supported(), Self::name))
     }
 
     /// All that this processor has, the best first; never empty.

@@ -7,7 +7,14 @@ use std::sync::OnceLock;
 use super::scalar;
 
 /// The environment variable that forces a kernel.
-pub(super) const VARIABLE: &str = "QUIVERDB_SIMD";
+const VARIABLE: &str = "QUIVERDB_SIMD";
+
+/// The kernel that the environment asks for by name; the first, which is the best, where it asks for none that is here.
+pub(super) fn preferred<K: Copy>(supported: &[K], name: impl Fn(K) -> &'static str) -> K {
+    let wanted = std::env::var(VARIABLE).ok();
+    let wanted = wanted.and_then(|wanted| supported.iter().find(|kernel| name(**kernel) == wanted));
+    *wanted.unwrap_or(&supported[0])
+}
 
 /// A way to compute that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +35,7 @@ impl Kernel {
     /// The best one, or the one that the environment asks for where there is such a one. Looked up once.
     pub(crate) fn best() -> Self {
         static BEST: OnceLock<Kernel> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let supported = Self::supported();
-            let wanted = std::env::var(VARIABLE).ok();
-            let wanted = wanted.and_then(|name| supported.iter().find(|kernel| kernel.name() == name));
-            *wanted.unwrap_or(&supported[0])
-        })
+        *BEST.get_or_init(|| preferred(&Self::supported(), Self::name))
     }
 
     /// All that this processor has, the best first; never empty.

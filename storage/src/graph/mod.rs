@@ -30,7 +30,9 @@ use layout::{HEADER_BYTES, Header, Sections, corrupt};
 use quantize::{Frame, Probe};
 
 pub(crate) use build::{Points, Recipe, build};
-pub(crate) use search::{Found, Question, Scratch};
+#[cfg(test)]
+use search::Scratch;
+pub(crate) use search::{Found, Question, Walker};
 
 /// A graph over the vectors of a segment.
 #[derive(Debug)]

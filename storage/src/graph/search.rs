@@ -8,6 +8,8 @@
 //! wherever `k` match, because a walk that ends with fewer is followed by the exact way; so is one that kept hardly anything
 //! but equal vectors, because it could not leave them.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -72,6 +74,31 @@ pub(crate) struct Scratch {
     nodes: Vec<u32>,
     bytes: Vec<u8>,
     row: Vec<f32>,
+}
+
+/// A graph, and what its searches work in.
+#[derive(Debug)]
+pub(crate) struct Walker<B> {
+    pub(crate) graph: Graph<B>,
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+impl<B: Bytes + Sync> Walker<B> {
+    pub(crate) fn new(graph: Graph<B>) -> Self {
+        Self { graph, scratches: Mutex::default() }
+    }
+
+    /// Searches the graph in a scratch of its own, which the next search takes over.
+    ///
+    /// # Errors
+    /// Those of [`Graph::search`].
+    pub(crate) fn search(&self, question: &Question<'_>) -> Result<Found> {
+        let pool = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = pool().pop().unwrap_or_default();
+        let found = self.graph.search(question, &mut scratch);
+        pool().push(scratch);
+        found
+    }
 }
 
 impl<B: Bytes + Sync> Graph<B> {

@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{in_memory, on_disk, sound};
-use crate::testing::{Disk, Power, Random, document, put, random_document, settings};
-use crate::{CollectionId, DocumentId, Error, Metric, Operation, Store};
+use super::{batch, in_memory, on_disk, on_disk_in_memory, sound};
+use crate::testing::{Power, Random, document, put, random_document, settings};
+use crate::{Error, Metric, Store};
 
 #[test]
 fn a_second_opener_fails_at_once_and_learns_who_holds_it() {
@@ -98,25 +98,6 @@ fn a_refused_batch_does_not_poison() {
     assert!(store.write(notes, vec![put(document("a", "x. ", json!({}), &[vec![1.0]]))]).is_err());
     assert!(store.create_collection("notes", &settings(1, Metric::Dot)).is_err());
     store.write(notes, vec![put(document("a", "x. ", json!({}), &[vec![1.0, 0.0]]))]).unwrap();
-}
-
-const DIMS: usize = 3;
-
-/// A disk with a collection on it, and the store.
-fn on_disk_in_memory() -> (Disk, Store, CollectionId) {
-    let disk = Disk::default();
-    let store = Store::on_backend(disk.clone(), None).unwrap();
-    let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
-    (disk, store, notes)
-}
-
-/// The batch of one round: new documents, replaced ones, deleted ones.
-fn batch(round: i64) -> Vec<Operation> {
-    let mut random = Random::new(round as u64);
-    let ids = (round * 2..round * 2 + 5).map(DocumentId::from);
-    let mut batch: Vec<Operation> = ids.map(|id| put(random_document(&mut random, id, DIMS))).collect();
-    batch.push(Operation::Delete((round * 2 - 3).into()));
-    batch
 }
 
 /// What the database holds after each round; `states[n]` is that after `n` rounds.

@@ -5,29 +5,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::sound;
+use super::{ROUND_DIMS, batch, on_disk_in_memory, sound};
 use crate::handle::Watch;
 use crate::seal::seal;
-use crate::testing::{Disk, Faults, Random, Which, document, fast_folder, put, random_document, settings};
-use crate::{CollectionId, DocumentId, Error, Metric, Operation, Result, Store, Written};
-
-const DIMS: usize = 3;
-
-fn disk_and_store() -> (Disk, Store, CollectionId) {
-    let disk = Disk::default();
-    let store = Store::on_backend(disk.clone(), None).unwrap();
-    let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
-    (disk, store, notes)
-}
-
-/// Puts of new and old documents, and a delete.
-fn batch(round: i64) -> Vec<Operation> {
-    let mut random = Random::new(round as u64);
-    let ids = (round * 2..round * 2 + 5).map(DocumentId::from);
-    let mut batch: Vec<Operation> = ids.map(|id| put(random_document(&mut random, id, DIMS))).collect();
-    batch.push(Operation::Delete((round * 2 - 3).into()));
-    batch
-}
+use crate::testing::{Faults, Which, document, fast_folder, put};
+use crate::{CollectionId, DocumentId, Error, Operation, Result, Store, Written};
 
 fn texts(store: &Store, notes: CollectionId) -> usize {
     store.snapshot(notes).unwrap().search_text("word0 word1 word2 word3", 100, None).unwrap().hits.len()
@@ -35,7 +17,7 @@ fn texts(store: &Store, notes: CollectionId) -> usize {
 
 #[test]
 fn a_handle_that_failed_is_opened_again_by_the_next_operation() {
-    let (disk, store, notes) = disk_and_store();
+    let (disk, store, notes) = on_disk_in_memory();
     let one = |id: &str| vec![put(document(id, "words. ", json!({}), &[vec![1.0, 1.0, 0.0]]))];
     store.write(notes, one("a")).unwrap();
     let before = store.snapshot(notes).unwrap();
@@ -59,7 +41,7 @@ fn a_handle_that_failed_is_opened_again_by_the_next_operation() {
 
 /// Two writes, then a third during which the disk fails; what the database holds after two and three.
 fn two_states() -> [String; 2] {
-    let (_, store, notes) = disk_and_store();
+    let (_, store, notes) = on_disk_in_memory();
     let mut states = (0..3).map(|round| {
         store.write(notes, batch(round)).unwrap();
         store.dump().unwrap()
@@ -73,7 +55,7 @@ fn fail_everywhere(fail: impl Fn(&Store, u64)) -> (u64, u64) {
     let [two, three] = two_states();
     let mut unconfirmed = 0;
     for stop in 0.. {
-        let (_, store, notes) = disk_and_store();
+        let (_, store, notes) = on_disk_in_memory();
         store.write(notes, batch(0)).unwrap();
         store.write(notes, batch(1)).unwrap();
         let held = store.snapshot(notes).unwrap();
@@ -119,7 +101,7 @@ fn wherever_the_disk_refuses_for_once_the_write_is_kept_as_a_whole_or_not_at_all
 fn wherever_the_disk_refuses_for_good_nothing_is_lost_when_it_is_well_again() {
     let [two, three] = two_states();
     for stop in 0.. {
-        let (disk, store, notes) = disk_and_store();
+        let (disk, store, notes) = on_disk_in_memory();
         store.write(notes, batch(0)).unwrap();
         store.write(notes, batch(1)).unwrap();
         disk.fail_after(stop);
@@ -145,7 +127,7 @@ fn wherever_the_disk_refuses_for_good_nothing_is_lost_when_it_is_well_again() {
 fn a_read_that_fails_costs_the_next_one_nothing() {
     let folder = fast_folder();
     let notes = {
-        let (store, notes) = super::on_disk(folder.path(), DIMS);
+        let (store, notes) = super::on_disk(folder.path(), ROUND_DIMS);
         for round in 0..4 {
             store.write(notes, batch(round)).unwrap();
         }
@@ -175,7 +157,7 @@ fn a_read_that_fails_costs_the_next_one_nothing() {
 fn sealing_that_meets_a_failing_disk_leaves_all_as_it_was_and_succeeds_later() {
     for stop in 0.. {
         let folder = fast_folder();
-        let (store, notes) = super::on_disk(folder.path(), DIMS);
+        let (store, notes) = super::on_disk(folder.path(), ROUND_DIMS);
         for round in 0..4 {
             store.write(notes, batch(round)).unwrap();
         }
@@ -210,7 +192,7 @@ fn sealing_that_meets_a_failing_disk_leaves_all_as_it_was_and_succeeds_later() {
 
 #[test]
 fn readers_and_writers_of_many_threads_survive_a_failing_disk() {
-    let (_, store, notes) = disk_and_store();
+    let (_, store, notes) = on_disk_in_memory();
     store.write(notes, batch(0)).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

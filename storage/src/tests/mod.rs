@@ -21,8 +21,8 @@ mod syntax;
 
 use std::path::Path;
 
-use crate::testing::settings;
-use crate::{CollectionId, Metric, Store};
+use crate::testing::{Disk, Random, put, random_document, settings};
+use crate::{CollectionId, DocumentId, Metric, Operation, Store};
 
 /// A store with one collection `notes` of so many dimensions.
 fn in_memory(dims: usize, metric: Metric) -> (Store, CollectionId) {
@@ -41,4 +41,24 @@ fn on_disk(folder: &Path, dims: usize) -> (Store, CollectionId) {
 fn sound(store: &Store) {
     let violations = store.check().unwrap();
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// The dimensions of what [`batch`] makes.
+const ROUND_DIMS: usize = 3;
+
+/// A disk with a collection on it, and the store.
+fn on_disk_in_memory() -> (Disk, Store, CollectionId) {
+    let disk = Disk::default();
+    let store = Store::on_backend(disk.clone(), None).unwrap();
+    let notes = store.create_collection("notes", &settings(ROUND_DIMS, Metric::Cosine)).unwrap().id;
+    (disk, store, notes)
+}
+
+/// The batch of one round: new documents, replaced ones, deleted ones.
+fn batch(round: i64) -> Vec<Operation> {
+    let mut random = Random::new(round as u64);
+    let ids = (round * 2..round * 2 + 5).map(DocumentId::from);
+    let mut batch: Vec<Operation> = ids.map(|id| put(random_document(&mut random, id, ROUND_DIMS))).collect();
+    batch.push(Operation::Delete((round * 2 - 3).into()));
+    batch
 }
