@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("tantivy_fst", &["storage/src/text/"]),
     ("candle_core", &["src/embed/candle/"]),
     ("candle_nn", &["src/embed/candle/"]),
-    ("tokenizers", &["src/embed/candle/"]),
+    ("tokenizers", &["src/embed/transformer/"]),
     ("text_splitter", &["src/chunk/"]),
     ("clap", &["src/cli/"]),
     ("indicatif", &["src/cli/"]),

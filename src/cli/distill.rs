@@ -29,7 +29,7 @@ mod candle {
     use anyhow::{Context, Result};
     use indicatif::ProgressBar;
     use quiverdb::embed::builtin::{DistillOptions, DistillProgress, Provenance, distill, sentences};
-    use quiverdb::embed::candle::CandleEmbedder;
+    use quiverdb::embed::transformer::Transformer;
     use serde::Deserialize;
     use serde_json::json;
 
@@ -49,7 +49,7 @@ mod candle {
 
     pub(super) fn run(session: &Session, arguments: &Distill) -> Result<Outcome> {
         let start = Instant::now();
-        let encoder = CandleEmbedder::open(&arguments.encoder)?;
+        let encoder = Transformer::open(&arguments.encoder)?;
         let passages: Vec<Passage> = sources::rows(&arguments.texts)?;
         if passages.is_empty() {
             let message = format!("{} holds no texts", arguments.texts.display());

@@ -6,9 +6,13 @@
 
 pub mod builtin;
 #[cfg(feature = "candle")]
-pub mod candle;
+mod candle;
+#[cfg(feature = "transformers")]
+mod math;
 mod open;
 pub mod spec;
+#[cfg(feature = "transformers")]
+pub mod transformer;
 
 use std::ops::Range;
 

@@ -36,12 +36,12 @@ pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
     open_transformer(path)
 }
 
-#[cfg(feature = "candle")]
+#[cfg(feature = "transformers")]
 fn open_transformer(directory: &Path) -> Result<Arc<dyn Embedder>> {
-    Ok(Arc::new(super::candle::CandleEmbedder::open(directory)?))
+    Ok(Arc::new(super::transformer::Transformer::open(directory)?))
 }
 
-#[cfg(not(feature = "candle"))]
+#[cfg(not(feature = "transformers"))]
 fn open_transformer(directory: &Path) -> Result<Arc<dyn Embedder>> {
     Err(Error::FeatureMissing { what: format!("the transformer model in {}", directory.display()), feature: "candle" })
 }

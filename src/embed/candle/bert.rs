@@ -3,21 +3,22 @@
 //! The tokens of several sequences lie one after the other in `[tokens, hidden]`; only attention knows where one ends.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use super::attention::{self, Attention};
-use super::matrix::{Aligned, Linear};
-use super::ops::{Activation, Norm};
 use super::weights::Weights;
+use crate::embed::math::attention::{self, Attention};
+use crate::embed::math::matrix::{Aligned, Linear};
+use crate::embed::math::ops::{Activation, Norm};
 use crate::embed::spec::ModelDirectory;
+use crate::embed::transformer::engine::{Engine, Output, Sequence, ranges};
 use crate::{Error, Result};
 
 /// What `config.json` says.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Config {
-    /// Numbers in a token's row.
-    pub(crate) hidden_size: usize,
+    hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
     intermediate_size: usize,
@@ -28,8 +29,7 @@ pub(crate) struct Config {
     max_position_embeddings: usize,
     #[serde(default = "default_types")]
     type_vocab_size: usize,
-    /// Rows of the embedding table.
-    pub(crate) vocab_size: usize,
+    vocab_size: usize,
     #[serde(default)]
     position_embedding_type: Option<String>,
 }
@@ -72,14 +72,17 @@ impl Config {
 
 /// The encoder's weights.
 pub(crate) struct Bert {
-    /// What it was read from.
-    pub(crate) config: Config,
+    config: Config,
     words: Vec<f32>,
-    /// Positions plus the first token type: the only one that single texts use.
+    /// Positions plus the first token type.
     positions: Vec<f32>,
+    /// What each token type adds to the first one.
+    types: Vec<f32>,
     norm: Norm,
     layers: Vec<Layer>,
     activation: Activation,
+    /// Buffers of earlier runs, one for each thread that ever ran at the same time.
+    scratches: Mutex<Vec<Scratch>>,
 }
 
 struct Layer {
@@ -93,7 +96,7 @@ struct Layer {
 
 /// Buffers that are reused from one pack to the next.
 #[derive(Default)]
-pub(crate) struct Scratch {
+struct Scratch {
     packed: Aligned,
     wide: Vec<f32>,
     mixed: Vec<f32>,
@@ -115,21 +118,21 @@ impl Bert {
         let (hidden, count) = (config.hidden_size, config.max_position_embeddings);
         let words = weights.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let mut positions = weights.tensor("embeddings.position_embeddings.weight", &[count, hidden])?;
-        let types = weights.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        for position in positions.chunks_exact_mut(hidden) {
-            add(position, &types[..hidden]);
-        }
+        let mut types = weights.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
+        let first = types[..hidden].to_vec();
+        positions.chunks_exact_mut(hidden).for_each(|position| add(position, &first));
+        types.iter_mut().zip(first.iter().cycle()).for_each(|(value, first)| *value -= first);
         let norm = norm(&weights, "embeddings.LayerNorm", &config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(&weights, &format!("encoder.layer.{index}"), &config))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { words, positions, norm, layers, activation, config })
+        Ok(Self { words, positions, types, norm, layers, activation, config, scratches: Mutex::default() })
     }
 
     /// The hidden states of `sequences`, which lie one after the other: `[tokens, hidden]`.
     ///
     /// Ids must lie within the vocabulary and sequences within the positions; the caller checks both.
-    pub(crate) fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch) -> Vec<f32> {
+    fn forward(&self, sequences: &[&Sequence], scratch: &mut Scratch) -> Vec<f32> {
         let mut states = self.embed(sequences);
         let ranges = ranges(sequences);
         for layer in &self.layers {
@@ -138,19 +141,49 @@ impl Bert {
         states
     }
 
-    fn embed(&self, sequences: &[&[u32]]) -> Vec<f32> {
+    fn embed(&self, sequences: &[&Sequence]) -> Vec<f32> {
         let hidden = self.config.hidden_size;
         let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
         let mut states = Vec::with_capacity(tokens * hidden);
         for sequence in sequences {
-            for (&id, position) in sequence.iter().zip(self.positions.chunks_exact(hidden)) {
+            let mut types = sequence.types.iter();
+            for (&id, position) in sequence.ids.iter().zip(self.positions.chunks_exact(hidden)) {
                 let start = states.len();
                 states.extend_from_slice(&self.words[id as usize * hidden..][..hidden]);
                 add(&mut states[start..], position);
+                if let Some(&kind) = types.next().filter(|&&kind| kind > 0) {
+                    add(&mut states[start..], &self.types[kind as usize * hidden..][..hidden]);
+                }
             }
         }
         self.norm.apply(&mut states);
         states
+    }
+}
+
+impl Engine for Bert {
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn output(&self) -> Output {
+        Output::Tokens
+    }
+
+    fn width(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn run(&self, pack: &[&Sequence]) -> Result<Vec<f32>> {
+        let scratches = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = scratches().pop().unwrap_or_default();
+        let states = self.forward(pack, &mut scratch);
+        scratches().push(scratch);
+        Ok(states)
     }
 }
 
@@ -213,15 +246,4 @@ fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
 
 fn add(row: &mut [f32], other: &[f32]) {
     row.iter_mut().zip(other).for_each(|(value, added)| *value += added);
-}
-
-/// The rows that each sequence takes.
-pub(crate) fn ranges(sequences: &[&[u32]]) -> Vec<Range<usize>> {
-    let mut start = 0;
-    let next = |sequence: &&[u32]| {
-        let range = start..start + sequence.len();
-        start = range.end;
-        range
-    };
-    sequences.iter().map(next).collect()
 }

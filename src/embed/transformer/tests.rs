@@ -51,7 +51,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Asserts that `model` gives the golden vectors, and the same bits alone, in another order and in equal lengths.
-fn assert_golden(model: &CandleEmbedder, golden: &Golden, least: f64) {
+fn assert_golden(model: &Transformer, golden: &Golden, least: f64) {
     let texts = golden.texts();
     let together = model.embed_documents(&texts).unwrap();
     assert_eq!(together.rows().len(), texts.len());
@@ -93,7 +93,7 @@ fn refusal(spoil: impl FnOnce(&Path)) -> String {
     let copy = copy();
     spoil(copy.path());
     let start = Instant::now();
-    let error = CandleEmbedder::open(copy.path()).err().expect("the spoilt model is refused");
+    let error = Transformer::open(copy.path()).err().expect("the spoilt model is refused");
     assert!(start.elapsed().as_secs() < 1, "refused only after {:?}", start.elapsed());
     assert!(matches!(error, Error::Model { .. }), "{error:?}");
     error.to_string()
@@ -101,7 +101,7 @@ fn refusal(spoil: impl FnOnce(&Path)) -> String {
 
 #[test]
 fn tiny_bert_agrees_with_numpy_to_six_digits() {
-    let (model, golden) = (CandleEmbedder::open(&tiny()).unwrap(), tiny_golden());
+    let (model, golden) = (Transformer::open(&tiny()).unwrap(), tiny_golden());
     let found = model.embed_documents(&golden.texts()).unwrap();
     for ((vector, wanted), text) in found.rows().zip(&golden.vectors).zip(&golden.texts) {
         let difference = vector.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -115,17 +115,17 @@ fn real_minilm_agrees_with_sentence_transformers() {
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let (Some(directory), Some(golden)) = (named("QUIVER_TEST_MINILM"), named("QUIVER_TEST_GOLDEN")) else {
         eprintln!("QUIVER_TEST_MINILM and QUIVER_TEST_GOLDEN are not set: checking the tiny model alone");
-        assert_golden(&CandleEmbedder::open(&tiny()).unwrap(), &tiny_golden(), 0.9999);
+        assert_golden(&Transformer::open(&tiny()).unwrap(), &tiny_golden(), 0.9999);
         return;
     };
-    let model = CandleEmbedder::open(&directory).unwrap();
+    let model = Transformer::open(&directory).unwrap();
     assert_eq!((model.spec().dims, model.spec().max_tokens, model.spec().special_tokens), (384, 256, 2));
     assert_golden(&model, &Golden::read(&golden, "embedding"), 0.9999);
 }
 
 #[test]
 fn token_ids_are_those_of_the_reference_and_the_limit_keeps_the_special_tokens() {
-    let (model, golden) = (CandleEmbedder::open(&tiny()).unwrap(), tiny_golden());
+    let (model, golden) = (Transformer::open(&tiny()).unwrap(), tiny_golden());
     for (text, ids) in golden.texts.iter().zip(&golden.ids) {
         assert_eq!(json!(model.tokens.encode(text).unwrap().ids), *ids, "{text:?}");
     }
@@ -138,7 +138,7 @@ fn token_ids_are_those_of_the_reference_and_the_limit_keeps_the_special_tokens()
 
 #[test]
 fn token_ranges_cover_the_whole_text_without_truncation() {
-    let model = CandleEmbedder::open(&tiny()).unwrap();
+    let model = Transformer::open(&tiny()).unwrap();
     let text = "Swimming in  rivers, ".repeat(40);
     let ranges = model.token_ranges(&text);
     // [UNK], in, river, ##s and the comma.
@@ -151,7 +151,7 @@ fn token_ranges_cover_the_whole_text_without_truncation() {
 
 #[test]
 fn batches_of_hundreds_keep_their_order_and_bits() {
-    let (model, golden) = (CandleEmbedder::open(&tiny()).unwrap(), tiny_golden());
+    let (model, golden) = (Transformer::open(&tiny()).unwrap(), tiny_golden());
     let texts: Vec<&str> = (0..777).map(|index| golden.texts[index * 7 % golden.texts.len()].as_str()).collect();
     let (many, few) = (model.embed_documents(&texts).unwrap(), model.embed_documents(&golden.texts()).unwrap());
     let few: Vec<&[f32]> = few.rows().collect();
@@ -166,7 +166,7 @@ fn prompts_go_before_queries_and_passages() {
     let copy = copy();
     let prompts = json!({"prompts": {"query": "share ", "passage": "the river "}});
     fs::write(copy.path().join("config_sentence_transformers.json"), prompts.to_string()).unwrap();
-    let (prompted, plain) = (CandleEmbedder::open(copy.path()).unwrap(), CandleEmbedder::open(&tiny()).unwrap());
+    let (prompted, plain) = (Transformer::open(copy.path()).unwrap(), Transformer::open(&tiny()).unwrap());
     let query = prompted.embed_queries(&["data"], &NoStatistics).unwrap();
     assert_eq!(query, plain.embed_documents(&["share data"]).unwrap());
     let passage = prompted.embed_documents(&["data"]).unwrap();
@@ -179,11 +179,11 @@ fn max_tokens_pooling_and_normalise_show_in_the_vectors() {
     edit(copy.path(), "modules.json", |modules| drop(modules.as_array_mut().unwrap().pop()));
     edit(copy.path(), "1_Pooling/config.json", |pooling| *pooling = json!({"pooling_mode": "cls"}));
     edit(copy.path(), "sentence_bert_config.json", |limits| limits["max_seq_length"] = json!(4));
-    let (cut, plain) = (CandleEmbedder::open(copy.path()).unwrap(), CandleEmbedder::open(&tiny()).unwrap());
+    let (cut, plain) = (Transformer::open(copy.path()).unwrap(), Transformer::open(&tiny()).unwrap());
     let found = cut.embed_documents(&["the river and the boat"]).unwrap();
     assert_eq!(found.truncated, 1);
     let ids = plain.tokens.encode("the river").unwrap().ids;
-    assert_eq!(found.values, plain.run(&[&ids], Pooling::Cls, false));
+    assert_eq!(found.values, plain.run(&[Sequence::single(ids)], Pooling::Cls, false).unwrap());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn checkpoint_with_a_prefix_and_old_norm_names_loads() {
     header.resize(header.len().next_multiple_of(8), b' ');
     let new = [&(header.len() as u64).to_le_bytes()[..], &header, &bytes[8 + length..]].concat();
     fs::write(&path, new).unwrap();
-    assert_golden(&CandleEmbedder::open(copy.path()).unwrap(), &tiny_golden(), 0.999_999_9);
+    assert_golden(&Transformer::open(copy.path()).unwrap(), &tiny_golden(), 0.999_999_9);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn template_that_repeats_the_text_is_an_error_and_no_panic() {
         let text = parts[1].clone();
         parts.insert(1, text);
     });
-    let model = CandleEmbedder::open(copy.path()).unwrap();
+    let model = Transformer::open(copy.path()).unwrap();
     let error = model.embed_documents(&[&"river ".repeat(30)]).unwrap_err().to_string();
     assert!(error.contains("the tokenizer made 46 tokens of a text, where at most 24 fit"), "{error}");
 }
@@ -276,7 +276,7 @@ fn settings_of_other_encoders_are_refused_by_name() {
 
 #[test]
 fn teacher_embeds_tokens_between_the_special_ones() {
-    let model = CandleEmbedder::open(&tiny()).unwrap();
+    let model = Transformer::open(&tiny()).unwrap();
     let vocabulary = model.vocabulary();
     assert_eq!(&vocabulary[..3], ["[PAD]", "[UNK]", "[CLS]"]);
     let id = vocabulary.iter().position(|token| token == "river").unwrap() as u32;

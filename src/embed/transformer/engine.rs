@@ -1,0 +1,72 @@
+//! What runs a model: token ids in, rows of numbers out.
+//!
+//! An engine knows its weights and nothing of text, prompts, pooling or the order of a batch: the pipeline in
+//! [`super::Transformer`] does all of that once for every engine, so a new engine is one folder with one `impl Engine`.
+
+use std::ops::Range;
+
+use crate::Result;
+
+/// One text, or a pair of texts, as the model reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    /// Token ids, special ones included; below [`Engine::vocabulary`], and no more than the model's positions.
+    pub(crate) ids: Vec<u32>,
+    /// The type of each token (0 for the first text of a pair, 1 for the second); empty where all are 0.
+    pub(crate) types: Vec<u32>,
+}
+
+impl Sequence {
+    /// A single text.
+    pub(crate) fn single(ids: Vec<u32>) -> Self {
+        Self { ids, types: Vec::new() }
+    }
+
+    /// How many tokens it has.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// What an engine gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// A row for each token of each sequence: hidden states, to be pooled.
+    Tokens,
+    /// A row for each sequence: a finished vector, or logits.
+    #[allow(dead_code, reason = "no engine of this build gives them yet")]
+    Sequences,
+}
+
+/// A loaded model. Many threads may run it at once.
+pub(crate) trait Engine: Send + Sync {
+    /// What runs it: `candle`, `onnx`.
+    fn name(&self) -> &'static str;
+
+    /// The size of its embedding table: every token id lies below.
+    fn vocabulary(&self) -> usize;
+
+    /// What a row stands for.
+    fn output(&self) -> Output;
+
+    /// Numbers in a row.
+    fn width(&self) -> usize;
+
+    /// Runs sequences, at least one and none of them empty, together on the calling thread: `[rows, width]`, the rows of
+    /// the first sequence first. A sequence's rows do not depend on the others.
+    ///
+    /// # Errors
+    /// [`crate::Error::Embedding`] where the model fails.
+    fn run(&self, pack: &[&Sequence]) -> Result<Vec<f32>>;
+}
+
+/// The rows that each sequence of a pack takes in [`Output::Tokens`].
+pub(crate) fn ranges(pack: &[&Sequence]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let next = |sequence: &&Sequence| {
+        let range = start..start + sequence.len();
+        start = range.end;
+        range
+    };
+    pack.iter().map(next).collect()
+}
