@@ -1,14 +1,18 @@
-//! How should a collection be made? Its model, chunks and text analyser.
+//! How should a collection be made? Its spaces and their models, its chunks and text analyser.
 //!
 //! The configuration is stored with the collection and compared when it is opened again: only what is set explicitly
 //! is compared, so opening by name alone always works.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quiverdb_storage::{Language, Metric};
 use serde::{Deserialize, Serialize};
 
 use crate::embed::{Embedder, ModelSpec};
+
+/// The name of the space that every collection has.
+pub(crate) const DEFAULT_SPACE: &str = "default";
 
 /// What a new collection should be, or what an existing one is expected to be. Everything unset takes its default or
 /// what is stored.
@@ -21,8 +25,10 @@ use crate::embed::{Embedder, ModelSpec};
 /// ```
 #[derive(Clone, Default)]
 pub struct CollectionConfig {
-    pub(crate) model: Model,
-    pub(crate) metric: Option<Metric>,
+    /// The space that every collection has.
+    pub(crate) default: SpaceConfig,
+    /// Further ones, by name.
+    pub(crate) spaces: Vec<(String, SpaceConfig)>,
     pub(crate) chunk_tokens: Option<usize>,
     pub(crate) chunk_overlap: Option<usize>,
     pub(crate) chunker: Option<ChunkerKind>,
@@ -56,10 +62,10 @@ impl ChunkerKind {
     }
 }
 
-/// Where a collection's vectors come from.
+/// Where the vectors of a space come from.
 #[derive(Clone, Default)]
 pub(crate) enum Model {
-    /// What the collection was built with; the built-in model for a new one.
+    /// What the space was built with; the built-in model for a new one.
     #[default]
     Unset,
     /// A model by name or directory.
@@ -68,6 +74,48 @@ pub(crate) enum Model {
     Given(Arc<dyn Embedder>),
     /// None: every document and query brings a vector of this many dimensions.
     External(usize),
+}
+
+/// A further space of a collection: where its vectors come from, and how they are compared.
+///
+/// With a model, every chunk has the vector that this model makes of it, beside that of the collection's own. Without
+/// one, every document must bring a vector ([`crate::Document::vector_in`]), which all of its chunks then have.
+///
+/// ```
+/// use quiverdb::{CollectionConfig, Metric, SpaceConfig};
+///
+/// let images = SpaceConfig::external(512).metric(Metric::Dot);
+/// let config = CollectionConfig::new().space("image", images);
+/// # let _ = config;
+/// ```
+#[derive(Clone, Default)]
+pub struct SpaceConfig {
+    pub(crate) model: Model,
+    pub(crate) metric: Option<Metric>,
+}
+
+impl SpaceConfig {
+    /// Vectors of a model by name, as [`CollectionConfig::model`].
+    pub fn model(model: impl Into<String>) -> Self {
+        Self { model: Model::Named(model.into()), metric: None }
+    }
+
+    /// Vectors of your own model. Give it again whenever you open the collection and need it.
+    pub fn embedder(embedder: Arc<dyn Embedder>) -> Self {
+        Self { model: Model::Given(embedder), metric: None }
+    }
+
+    /// Vectors of `dims` numbers that every document brings, and every query that searches this space.
+    pub fn external(dims: usize) -> Self {
+        Self { model: Model::External(dims), metric: None }
+    }
+
+    /// The metric of an external space, cosine by default; with a model, the model's own is used.
+    #[must_use]
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.metric = Some(metric);
+        self
+    }
 }
 
 impl CollectionConfig {
@@ -79,28 +127,39 @@ impl CollectionConfig {
     /// The model by name: `builtin`, or the directory of a sentence-transformers or model2vec model.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
-        self.model = Model::Named(model.into());
+        self.default.model = Model::Named(model.into());
         self
     }
 
     /// Your own model.
     #[must_use]
     pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
-        self.model = Model::Given(embedder);
+        self.default.model = Model::Given(embedder);
         self
     }
 
     /// No model: every document brings its own vector of `dims` numbers.
     #[must_use]
     pub fn external(mut self, dims: usize) -> Self {
-        self.model = Model::External(dims);
+        self.default.model = Model::External(dims);
         self
     }
 
     /// The metric of an external space; with a model, the model's own is used.
     #[must_use]
     pub fn metric(mut self, metric: Metric) -> Self {
-        self.metric = Some(metric);
+        self.default.metric = Some(metric);
+        self
+    }
+
+    /// A further vector space beside the default one, under this name (letters, digits, `.`, `_` and `-`). Every chunk has
+    /// a vector in each space; [`crate::Query::space`] says which one a search compares. Up to 15; which ones there are is
+    /// chosen when a collection is made.
+    ///
+    /// Cost: each space takes its vectors' room and an index of its own; one with a model embeds every chunk once more.
+    #[must_use]
+    pub fn space(mut self, name: impl Into<String>, space: SpaceConfig) -> Self {
+        self.spaces.push((name.into(), space));
         self
     }
 
@@ -134,15 +193,59 @@ impl CollectionConfig {
     }
 }
 
-/// What is stored with a collection besides its spaces and analyser.
+/// What is stored with a collection besides its spaces' dimensions and metrics and its analyser: JSON, as drawn in the
+/// storage crate's `FORMAT.md`.
+///
+/// Spaces are told apart by name, not by place, and what belongs to one stands in one object: so one can be added, take
+/// the name of another, or go, without a word about the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StoredConfig {
-    /// The model; absent where vectors are external.
+    /// The default space. Its fields stand at the top, where they were before there were others.
+    #[serde(flatten)]
+    pub(crate) default: StoredSpace,
+    pub(crate) chunk_tokens: usize,
+    pub(crate) chunk_overlap: usize,
+    pub(crate) chunker: ChunkerKind,
+    /// The further spaces; absent where there is none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) spaces: BTreeMap<String, StoredSpace>,
+}
+
+impl StoredConfig {
+    /// What is stored of a space.
+    pub(crate) fn space(&self, name: &str) -> Option<&StoredSpace> {
+        if name == DEFAULT_SPACE { Some(&self.default) } else { self.spaces.get(name) }
+    }
+}
+
+/// What is stored of a space besides its dimensions and metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoredSpace {
+    /// The model; null where vectors are external.
     pub(crate) model: Option<ModelSpec>,
     /// Where the model was loaded from, so that the collection can be opened by name alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model_source: Option<String>,
-    pub(crate) chunk_tokens: usize,
-    pub(crate) chunk_overlap: usize,
-    pub(crate) chunker: ChunkerKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was written before a collection could have several spaces, to the letter.
+    #[test]
+    fn a_configuration_of_one_space_reads_and_writes_as_ever() {
+        for old in [
+            r#"{"model":null,"chunk_tokens":256,"chunk_overlap":32,"chunker":"auto"}"#,
+            concat!(
+                r#"{"model":{"id":"builtin","backend":"builtin","dims":256,"max_tokens":512,"special_tokens":0,"#,
+                r#""metric":"cosine","pooling":"mean","normalized":true,"hybrid_weight":0.3},"#,
+                r#""model_source":"builtin","chunk_tokens":256,"chunk_overlap":32,"chunker":"markdown"}"#
+            ),
+        ] {
+            let config: StoredConfig = serde_json::from_str(old).expect("it was written so");
+            assert!(config.spaces.is_empty());
+            assert_eq!(serde_json::to_string(&config).expect("it can be written"), old);
+        }
+    }
 }

@@ -8,23 +8,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quiverdb_storage::{
-    AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language, Metric, Operation,
-    SpaceSettings, Store, StoredDocument, TextQuery, validate_collection_name,
+    AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language, Operation, Store,
+    StoredDocument, TextQuery, validate_collection_name,
 };
 use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
-use crate::config::{ChunkerKind, CollectionConfig, Model, StoredConfig};
-use crate::embed::{self, Embedder, ModelSpec};
-use crate::ingest::{self, AddOptions};
-use crate::parts::{Models, Parts};
+use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
+use crate::embed::ModelSpec;
+use crate::ingest::{self, AddOptions, OwnVectors};
+use crate::parts::Parts;
 use crate::query;
+use crate::spaces::{Models, NewSpace};
 use crate::types::{AddReport, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
 
-/// The model of collections that name none.
-const DEFAULT_MODEL: &str = "builtin";
 /// Documents read at a time by a scan.
 const SCAN_PAGE: usize = 256;
 
@@ -165,21 +164,19 @@ impl Database {
     }
 
     fn create(&self, name: &str, config: &CollectionConfig) -> Result<Collection> {
-        let embedder = match &config.model {
-            Model::Unset => Some((self.models.open(DEFAULT_MODEL)?, Some(DEFAULT_MODEL.to_owned()))),
-            Model::Named(source) => Some((self.models.open(source)?, Some(embed::durable_source(source)?))),
-            Model::Given(embedder) => Some((Arc::clone(embedder), None)),
-            Model::External(_) => None,
-        };
-        let settings = settings_of(config, embedder.as_ref())?;
+        let further = config.spaces.iter().map(|(name, space)| (name.as_str(), space));
+        let spaces = std::iter::once((DEFAULT_SPACE, &config.default)).chain(further);
+        let spaces: Vec<NewSpace> =
+            spaces.map(|(name, space)| NewSpace::of(&self.models, name, space)).collect::<Result<_>>()?;
+        let settings = settings_of(config, &spaces)?;
         let info = match self.store.create_collection(name, &settings) {
             // Another thread was faster: open what it made.
             Err(quiverdb_storage::Error::CollectionExists(_)) => return self.collection_with(name, config.clone()),
             other => other?,
         };
         let parts = Parts::new(&self.store, &self.models, info)?;
-        if let Some((embedder, _)) = embedder {
-            parts.accept(embedder)?;
+        for (space, new) in parts.spaces().iter().zip(spaces) {
+            new.embedder.map_or(Ok(()), |embedder| space.accept(embedder))?;
         }
         Ok(Collection { parts: Arc::new(parts) })
     }
@@ -187,60 +184,35 @@ impl Database {
     fn open_info(&self, info: CollectionInfo, config: &CollectionConfig) -> Result<Collection> {
         let parts = Parts::new(&self.store, &self.models, info)?;
         parts.compare(config)?;
-        match &config.model {
-            // Loaded by what needs it, so that all else works without.
-            Model::Unset => {}
-            Model::Named(source) => parts.accept(self.models.open(source)?)?,
-            Model::Given(embedder) => parts.accept(Arc::clone(embedder))?,
-            Model::External(dims) => parts.expect_external(*dims)?,
-        }
         Ok(Collection { parts: Arc::new(parts) })
     }
 }
 
-fn settings_of(
-    config: &CollectionConfig,
-    embedder: Option<&(Arc<dyn Embedder>, Option<String>)>,
-) -> Result<CollectionSettings> {
-    let spec = embedder.map(|(embedder, _)| embedder.spec().clone());
-    let (dims, metric) = match (&spec, &config.model) {
-        (Some(spec), _) => (spec.dims, spec.metric),
-        (None, Model::External(dims)) => (*dims, config.metric.unwrap_or_default()),
-        (None, Model::Unset | Model::Named(_) | Model::Given(_)) => unreachable!("these bring a model"),
-    };
-    if let Some(spec) = &spec {
-        validate_metric(spec, config.metric)?;
+fn settings_of(config: &CollectionConfig, spaces: &[NewSpace]) -> Result<CollectionSettings> {
+    if config.spaces.iter().any(|(name, _)| name == DEFAULT_SPACE) {
+        return Err(Error::invalid(format!(
+            "`{DEFAULT_SPACE}` is the space that `model`, `embedder` and `external` describe; give the further space \
+             another name"
+        )));
     }
-    let limit = spec.as_ref().map_or(usize::MAX, |spec| spec.max_tokens);
+    // A chunk is read by every model.
+    let limits = spaces.iter().filter_map(|space| space.stored.model.as_ref()).map(|spec| spec.max_tokens);
+    let limit = limits.min().unwrap_or(usize::MAX);
     let chunk_tokens = config.chunk_tokens.unwrap_or(TOKENS_MAX_DEFAULT.min(limit));
     let chunk_overlap = config.chunk_overlap.unwrap_or(OVERLAP_DEFAULT.min(chunk_tokens / 4));
     validate_chunking(chunk_tokens, chunk_overlap, limit)?;
+    let (default, further) = spaces.split_first().ok_or_else(|| Error::invalid("a collection needs a vector space"))?;
     let stored = StoredConfig {
-        model: spec,
-        model_source: embedder.and_then(|(_, source)| source.clone()),
+        default: default.stored.clone(),
         chunk_tokens,
         chunk_overlap,
         chunker: config.chunker.unwrap_or(ChunkerKind::Auto),
+        spaces: further.iter().map(|space| (space.settings.name.clone(), space.stored.clone())).collect(),
     };
     let analyzer = AnalyzerSettings { language: config.language.unwrap_or_default(), ..AnalyzerSettings::default() };
     let application = serde_json::to_value(&stored).map_err(|error| Error::invalid(error.to_string()))?;
-    Ok(CollectionSettings {
-        analyzer,
-        spaces: vec![SpaceSettings { name: "default".into(), dims, metric }],
-        application,
-    })
-}
-
-fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
-    match given {
-        Some(metric) if metric != spec.metric => Err(Error::invalid(format!(
-            "model {} is made for the metric `{}`; got `{}`. Leave the metric out, or use external vectors",
-            spec.id,
-            spec.metric.name(),
-            metric.name()
-        ))),
-        Some(_) | None => Ok(()),
-    }
+    let spaces = spaces.iter().map(|space| space.settings.clone()).collect();
+    Ok(CollectionSettings { analyzer, spaces, application })
 }
 
 fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> {
@@ -273,7 +245,15 @@ impl Collection {
 
     /// The model that it was built with; `None` where vectors are external.
     pub fn model(&self) -> Option<&ModelSpec> {
-        self.parts.config.model.as_ref()
+        self.parts.space().spec()
+    }
+
+    /// The model of one of its spaces; `None` where vectors are external.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where there is no such space, naming those there are.
+    pub fn model_of(&self, space: &str) -> Result<Option<&ModelSpec>> {
+        Ok(self.parts.space_named(space)?.spec())
     }
 
     /// The whole stored configuration.
@@ -281,7 +261,7 @@ impl Collection {
         serde_json::json!({
             "name": self.parts.info.name,
             "analyzer": self.parts.info.settings.analyzer,
-            "spaces": self.parts.info.settings.spaces,
+            "spaces": self.parts.stats_of_spaces(),
             "configuration": self.parts.info.settings.application,
         })
     }
@@ -366,7 +346,7 @@ impl Collection {
     /// # Errors
     /// Where the database cannot be read.
     pub fn scan(&self) -> Result<impl Iterator<Item = Result<Document>>> {
-        Ok(Scan { snapshot: self.snapshot()?.inner, page: Vec::new().into_iter(), last: None, done: false })
+        Ok(Scan { snapshot: self.snapshot()?, page: Vec::new().into_iter(), last: None, done: false })
     }
 
     /// The number of documents.
@@ -451,7 +431,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Collection::get`].
     pub fn get(&self, id: impl Into<DocumentId>) -> Result<Option<Document>> {
-        self.inner.document(&id.into())?.map(|stored| into_document(&self.inner, stored)).transpose()
+        self.inner.document(&id.into())?.map(|stored| self.restored(stored)).transpose()
     }
 
     /// As [`Collection::ids`].
@@ -466,10 +446,17 @@ impl Snapshot {
     pub fn count(&self) -> u64 {
         self.inner.documents()
     }
+
+    /// The document as it was given: the models' vectors are no part of it, its own are.
+    fn restored(&self, stored: StoredDocument) -> Result<Document> {
+        let OwnVectors { vector, vectors } = ingest::own_vectors(&self.parts, &self.inner, &stored)?;
+        let StoredDocument { id, title, text, metadata, .. } = stored;
+        Ok(Document { id, text, title, metadata: Value::Object(metadata), vector, vectors })
+    }
 }
 
 struct Scan {
-    snapshot: quiverdb_storage::Snapshot,
+    snapshot: Snapshot,
     page: std::vec::IntoIter<StoredDocument>,
     last: Option<DocumentId>,
     done: bool,
@@ -480,7 +467,7 @@ impl Iterator for Scan {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.as_slice().is_empty() && !self.done {
-            match self.snapshot.scan(self.last.as_ref(), SCAN_PAGE) {
+            match self.snapshot.inner.scan(self.last.as_ref(), SCAN_PAGE) {
                 Ok(page) => {
                     self.done = page.len() < SCAN_PAGE;
                     self.page = page.into_iter();
@@ -493,13 +480,6 @@ impl Iterator for Scan {
         }
         let document = self.page.next()?;
         self.last = Some(document.id.clone());
-        Some(into_document(&self.snapshot, document))
+        Some(self.snapshot.restored(document))
     }
-}
-
-/// The document as it was given: the model's vectors are no part of it, its own is.
-fn into_document(snapshot: &quiverdb_storage::Snapshot, stored: StoredDocument) -> Result<Document> {
-    let vector = ingest::own_vector(snapshot, &stored)?;
-    let StoredDocument { id, title, text, metadata, .. } = stored;
-    Ok(Document { id, text, title, metadata: Value::Object(metadata), vector })
 }

@@ -16,14 +16,16 @@ pub enum Error {
     /// The input cannot be taken; nothing was written.
     #[error("{0}")]
     InvalidInput(String),
-    /// A vector has another length than the collection's.
+    /// A vector has another length than those of its space.
     #[error(
-        "collection `{collection}` holds {expected}-dimensional vectors of {model}; got {got}. \
-         Use that model, or make another collection"
+        "{} holds {expected}-dimensional vectors of {model}; got {got}. Use that model, or make another collection",
+        called(collection, space.as_deref())
     )]
     DimensionMismatch {
         /// The collection.
         collection: String,
+        /// The further space; `None` where it is the default one.
+        space: Option<String>,
         /// The model or "external".
         model: String,
         /// The dimensions that it holds.
@@ -31,14 +33,17 @@ pub enum Error {
         /// The dimensions given.
         got: usize,
     },
-    /// The collection was built with another model.
+    /// The collection, or a further space of it, was built with another model.
     #[error(
-        "collection `{collection}` was built with {stored}; got {given} ({difference}). \
-         Open it with that model, or add the documents to another collection"
+        "{} was built with {stored}; got {given} ({difference}). \
+         Open it with that model, or add the documents to another collection",
+        called(collection, space.as_deref())
     )]
     ModelMismatch {
         /// The collection.
         collection: String,
+        /// The further space; `None` where it is the default one.
+        space: Option<String>,
         /// The model it was built with.
         stored: String,
         /// The model it was opened with.
@@ -48,12 +53,15 @@ pub enum Error {
     },
     /// The collection needs a model that only the caller can give (its own [`crate::Embedder`]).
     #[error(
-        "collection `{collection}` was built with {model}, which only the application has: open it with `collection_with`, \
-         or search it with mode `text`"
+        "{} was built with {model}, which only the application has: open it with `collection_with`, \
+         or search it with mode `text`",
+        called(collection, space.as_deref())
     )]
     ModelRequired {
         /// The collection.
         collection: String,
+        /// The further space; `None` where it is the default one.
+        space: Option<String>,
         /// The model it was built with.
         model: String,
     },
@@ -91,6 +99,14 @@ pub enum Error {
     /// The storage engine's own error.
     #[error(transparent)]
     Storage(quiverdb_storage::Error),
+}
+
+/// A space as its users know it: the default one is the collection's own.
+pub(crate) fn called(collection: &str, space: Option<&str>) -> String {
+    match space {
+        None => format!("collection `{collection}`"),
+        Some(space) => format!("space `{space}` of collection `{collection}`"),
+    }
 }
 
 /// Whose fault an error is; the command line turns this into its exit code.

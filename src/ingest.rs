@@ -2,9 +2,10 @@
 //!
 //! Invariants: a document is searchable as a whole or not at all; what was committed is durable before the report
 //! counts it; vectors are made before the write transaction opens, so that it stays short; unchanged documents cost a
-//! digest and a look-up, unchanged chunks of changed documents keep their vectors.
+//! digest and a look-up, unchanged chunks of changed documents keep their vectors. Every chunk has a vector in every
+//! space: its model's, or the one that the document brings for all of its chunks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +19,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::chunk::{Chunk, chunk};
-use crate::config::ChunkerKind;
+use crate::config::{ChunkerKind, DEFAULT_SPACE};
 use crate::embed::Embedder;
 use crate::parts::Parts;
+use crate::spaces::Space;
 use crate::types::{AddReport, Document, Rejected};
 use crate::{Error, Result};
 
@@ -92,7 +94,7 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
         let prepared = prepare(parts, &snapshot, examined)?;
         report.chunks_reused += prepared.reused();
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
-        let operation = assemble(parts, prepared, vectors.into_iter())?;
+        let operation = assemble(parts, prepared, vectors)?;
         commit(parts, vec![operation], &mut report)?;
         parts.store.seal_soon(parts.info.id, 0);
     }
@@ -144,9 +146,12 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
     let snapshot = parts.store.snapshot(parts.info.id)?;
     let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
     let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
-    if changed.iter().any(|examined| examined.document.vector.is_none()) {
-        // Where the model cannot be had, that is the error, and no fault of these documents.
-        parts.embedder()?;
+    // Where a model cannot be had, that is the error, and no fault of these documents.
+    for space in parts.spaces() {
+        let is_read = |examined: &Examined| !space.is_default() || examined.document.vector.is_none();
+        if changed.iter().any(is_read) {
+            space.embedder()?;
+        }
     }
     let of_each = |examined: Examined| (examined.document.id.clone(), prepare(parts, &snapshot, examined));
     let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
@@ -210,7 +215,7 @@ fn is_of_a_document(error: &Error) -> bool {
 fn forecast(snapshot: &Snapshot, prepared: &[Prepared], report: &mut AddReport) -> Result<()> {
     let mut seen = HashSet::new();
     for document in prepared {
-        report.chunks_embedded += document.to_embed().count() as u64;
+        report.chunks_embedded += document.embedded();
         let id = &document.document.id;
         if !seen.insert(id) || snapshot.digest(id)?.is_some() {
             report.replaced += 1;
@@ -235,32 +240,43 @@ struct Prepared {
     metadata: Map<String, Value>,
     digest: [u8; 16],
     chunks: Vec<PreparedChunk>,
+    /// Whether it brings all its vectors itself.
+    is_external: bool,
 }
 
 struct PreparedChunk {
     chunk: Chunk,
-    /// What the model reads.
+    /// What the models read.
     input: String,
-    /// The vector, where it is known already.
-    vector: Option<Vec<f32>>,
+    /// One a space, where it is known already.
+    vectors: Vec<Option<Vec<f32>>>,
+}
+
+impl PreparedChunk {
+    fn is_known(&self) -> bool {
+        self.vectors.iter().all(Option::is_some)
+    }
 }
 
 impl Prepared {
-    fn to_embed(&self) -> impl Iterator<Item = &str> {
-        self.chunks.iter().filter(|chunk| chunk.vector.is_none()).map(|chunk| chunk.input.as_str())
+    /// What the model of this space is to read.
+    fn to_embed(&self, space: usize) -> impl Iterator<Item = &str> {
+        self.chunks.iter().filter(move |chunk| chunk.vectors[space].is_none()).map(|chunk| chunk.input.as_str())
+    }
+
+    /// The chunks that some model is to read.
+    fn embedded(&self) -> u64 {
+        self.chunks.iter().filter(|chunk| !chunk.is_known()).count() as u64
     }
 
     /// The chunks whose vectors were kept.
     fn reused(&self) -> u64 {
-        if self.document.vector.is_some() {
-            return 0;
-        }
-        self.chunks.iter().filter(|chunk| chunk.vector.is_some()).count() as u64
+        if self.is_external { 0 } else { self.chunks.iter().filter(|chunk| chunk.is_known()).count() as u64 }
     }
 }
 
 /// Refuses what cannot be stored, and looks up what is. Needs no model.
-fn examine(parts: &Parts, snapshot: &Snapshot, document: Document) -> Result<Examined> {
+fn examine(parts: &Parts, snapshot: &Snapshot, mut document: Document) -> Result<Examined> {
     let Value::Object(metadata) = document.metadata.clone() else {
         document.id.validate()?;
         return Err(Error::invalid(format!(
@@ -270,15 +286,50 @@ fn examine(parts: &Parts, snapshot: &Snapshot, document: Document) -> Result<Exa
         )));
     };
     validate_content(&document.id, document.title.as_deref(), &document.text, &metadata)?;
-    if let Some(vector) = &document.vector {
-        parts.validate_vector(vector, &format!("document `{}`", document.id))?;
-    }
-    let digest = digest(document.title.as_deref(), &document.text, &metadata, document.vector.as_deref());
-    let stored = snapshot.digest(&document.id)?;
+    examine_vectors(parts, &mut document)?;
+    let Document { id, title, text, vector, vectors, .. } = &document;
+    let digest = digest(title.as_deref(), text, &metadata, vector.as_deref(), vectors);
+    let stored = snapshot.digest(id)?;
     if stored.is_some_and(|stored| stored != digest) {
-        refuse_other_file(snapshot, &document.id, &metadata)?;
+        refuse_other_file(snapshot, id, &metadata)?;
     }
     Ok(Examined { document, metadata, digest, stored })
+}
+
+/// A document brings a vector for each further space that is external, for no other, and one for the default space if it
+/// likes.
+fn examine_vectors(parts: &Parts, document: &mut Document) -> Result<()> {
+    let owner = format!("document `{}`", document.id);
+    if let Some(vector) = document.vectors.remove(DEFAULT_SPACE)
+        && document.vector.replace(vector).is_some()
+    {
+        return Err(Error::invalid(format!(
+            "{owner} brings two vectors for the space `{DEFAULT_SPACE}`: `vector` is the same as that of `vectors`; \
+             keep one of them"
+        )));
+    }
+    if let Some(vector) = &document.vector {
+        parts.space().validate_vector(vector, &owner)?;
+    }
+    for (name, vector) in &document.vectors {
+        let space = parts.space_named(name).map_err(|error| Error::invalid(format!("{owner}: {error}")))?;
+        if space.has_model() {
+            let (called, model) = (space.called(), space.model_name());
+            return Err(Error::invalid(format!(
+                "{owner} brings a vector for {called}, whose vectors {model} makes; leave it out"
+            )));
+        }
+        space.validate_vector(vector, &owner)?;
+    }
+    let lacks = |space: &&Space| !space.has_model() && !document.vectors.contains_key(space.name());
+    match parts.further_spaces().find(lacks) {
+        Some(space) => Err(Error::invalid(format!(
+            "{owner} brings no vector for {}, which has no model: give it one of {} numbers under that name in `vectors`",
+            space.called(),
+            space.settings.dims
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a file where another file of the same relative path is stored and still there: the two would replace each
@@ -303,25 +354,66 @@ fn refuse_other_file(snapshot: &Snapshot, id: &DocumentId, metadata: &Map<String
 /// Chunks a document, and finds the vectors that can be kept.
 fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Prepared> {
     let Examined { document, metadata, digest, stored } = examined;
-    if let Some(vector) = &document.vector {
-        let chunk = Chunk { start: 0, end: document.text.len(), heading: String::new() };
-        let chunks = vec![PreparedChunk { chunk, input: String::new(), vector: Some(vector.clone()) }];
-        return Ok(Prepared { document, metadata, digest, chunks });
-    }
-    let Some(embedder) = parts.embedder()? else {
-        return Err(Error::invalid(format!(
-            "document `{}` brings no vector, and collection `{}` has no model: give it a `vector` of {} numbers",
-            document.id,
-            parts.info.name,
-            parts.space().dims
-        )));
+    let splitter = match (&document.vector, parts.space().embedder()) {
+        (Some(_), _) => None,
+        (None, embedder) => {
+            Some(Splitter::new(parts, embedder?.ok_or_else(|| no_vector(parts, &document))?.as_ref(), &document))
+        }
     };
-    let splitter = Splitter::new(parts, embedder.as_ref(), &document);
-    let mut chunks = chunks_of(&splitter);
-    if stored.is_some() {
-        reuse_vectors(snapshot, &splitter, &document.id, &mut chunks)?;
+    let mut chunks = match &splitter {
+        Some(splitter) => chunks_of(splitter),
+        None => vec![whole(parts, &document)?],
+    };
+    if chunks.is_empty() && !document.vectors.is_empty() {
+        return Err(Error::invalid(format!(
+            "document `{}` has neither text nor title, so it has no chunk that could have its vectors; give it some",
+            document.id
+        )));
     }
-    Ok(Prepared { document, metadata, digest, chunks })
+    for chunk in &mut chunks {
+        chunk.vectors = parts.spaces().iter().map(|space| given(space, &document).cloned()).collect();
+    }
+    let is_external = parts.spaces().iter().all(|space| given(space, &document).is_some());
+    if stored.is_some() && !is_external {
+        reuse_vectors(parts, snapshot, splitter.as_ref(), &document.id, &mut chunks)?;
+    }
+    Ok(Prepared { document, metadata, digest, chunks, is_external })
+}
+
+fn no_vector(parts: &Parts, document: &Document) -> Error {
+    Error::invalid(format!(
+        "document `{}` brings no vector, and collection `{}` has no model: give it a `vector` of {} numbers",
+        document.id,
+        parts.info.name,
+        parts.space().settings.dims
+    ))
+}
+
+/// The vector that a document brings for this space.
+fn given<'a>(space: &Space, document: &'a Document) -> Option<&'a Vec<f32>> {
+    if space.is_default() { document.vector.as_ref() } else { document.vectors.get(space.name()) }
+}
+
+/// A document that brings its vector in the default space is one chunk; models of further spaces read all of it.
+fn whole(parts: &Parts, document: &Document) -> Result<PreparedChunk> {
+    let chunk = Chunk { start: 0, end: document.text.len(), heading: String::new() };
+    let reader = parts.further_spaces().find(|space| space.has_model());
+    let input = match reader {
+        Some(_) => whole_input(document.title.as_deref(), &document.text),
+        None => String::new(),
+    };
+    match reader.filter(|_| input.trim().is_empty()) {
+        Some(reader) => Err(Error::invalid(format!(
+            "document `{}` has neither text nor title, and so nothing to read for the model of {}; give it some",
+            document.id,
+            reader.called()
+        ))),
+        None => Ok(PreparedChunk { chunk, input, vectors: Vec::new() }),
+    }
+}
+
+fn whole_input(title: Option<&str>, text: &str) -> String {
+    index_text(title.filter(|title| !title.trim().is_empty()), "", text)
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -335,44 +427,77 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The first 16 bytes of the SHA-256 over every part of the document, each with its length.
-fn digest(title: Option<&str>, text: &str, metadata: &Map<String, Value>, vector: Option<&[f32]>) -> [u8; 16] {
+/// The first 16 bytes of the SHA-256 over every part of the document, each with its length: its text, its title, its
+/// metadata, and the vectors that it brings. What models make of it is no part of it.
+fn digest(
+    title: Option<&str>,
+    text: &str,
+    metadata: &Map<String, Value>,
+    vector: Option<&[f32]>,
+    vectors: &BTreeMap<String, Vec<f32>>,
+) -> [u8; 16] {
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
+    let bytes = |vector: &[f32]| vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
     part(text.as_bytes());
     part(&[u8::from(title.is_some())]);
     part(title.unwrap_or_default().as_bytes());
     part(Value::Object(metadata.clone()).to_string().as_bytes());
-    let vector: Vec<u8> = vector.into_iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
-    part(&vector);
+    part(&bytes(vector.unwrap_or_default()));
+    for (name, vector) in vectors {
+        part(name.as_bytes());
+        part(&bytes(vector));
+    }
     let full = hasher.finalize();
     let mut short = [0; 16];
     short.copy_from_slice(&full[..16]);
     short
 }
 
-/// Whether a stored document was given with this vector; without one, its vectors are the model's. Its digest tells.
-fn came_with(stored: &StoredDocument, vector: Option<&[f32]>) -> bool {
-    stored.digest == digest(stored.title.as_deref(), &stored.text, &stored.metadata, vector)
+/// The vectors that a stored document was given with.
+pub(crate) struct OwnVectors {
+    /// In the default space; `None` where its vectors there are the model's.
+    pub(crate) vector: Option<Vec<f32>>,
+    /// In further spaces.
+    pub(crate) vectors: BTreeMap<String, Vec<f32>>,
 }
 
-/// The vector that a stored document was given with; `None` where its vectors are the model's.
-pub(crate) fn own_vector(snapshot: &Snapshot, stored: &StoredDocument) -> Result<Option<Vec<f32>>> {
-    if came_with(stored, None) {
-        return Ok(None);
+impl OwnVectors {
+    /// Whether these are what a document was stored with. Its digest tells.
+    fn are_of(&self, stored: &StoredDocument) -> bool {
+        let StoredDocument { title, text, metadata, digest, .. } = stored;
+        *digest == self::digest(title.as_deref(), text, metadata, self.vector.as_deref(), &self.vectors)
     }
-    let first = snapshot.stored_chunks(&stored.id)?.into_iter().next();
-    let vector = first.and_then(|chunk| chunk.vectors.into_iter().next());
-    Ok(vector.filter(|vector| came_with(stored, Some(vector))))
+}
+
+/// The vectors that a stored document was given with. Reads its first chunk where there may be some.
+pub(crate) fn own_vectors(parts: &Parts, snapshot: &Snapshot, stored: &StoredDocument) -> Result<OwnVectors> {
+    let externals: Vec<&Space> = parts.further_spaces().filter(|space| !space.has_model()).collect();
+    let mut own = OwnVectors { vector: None, vectors: BTreeMap::new() };
+    if externals.is_empty() && own.are_of(stored) {
+        return Ok(own);
+    }
+    let Some(mut chunk) = snapshot.first_chunk(&stored.id)? else { return Ok(own) };
+    own.vectors = externals
+        .into_iter()
+        .map(|space| (space.name().to_owned(), std::mem::take(&mut chunk.vectors[space.index])))
+        .collect();
+    if !own.are_of(stored) {
+        own.vector = Some(chunk.vectors.swap_remove(parts.space().index));
+        if !own.are_of(stored) {
+            own.vector = None;
+        }
+    }
+    Ok(own)
 }
 
 fn chunks_of(splitter: &Splitter<'_>) -> Vec<PreparedChunk> {
     let prepared = |chunk: Chunk| {
         let input = index_text(splitter.title, &chunk.heading, &splitter.text[chunk.start..chunk.end]);
-        PreparedChunk { chunk, input, vector: None }
+        PreparedChunk { chunk, input, vectors: Vec::new() }
     };
     splitter.split().into_iter().map(prepared).collect()
 }
@@ -451,22 +576,31 @@ fn resolve_kind(configured: ChunkerKind, document: &Document) -> ChunkerKind {
 
 /// Chunks whose model input is unchanged keep their vectors, unless those are not the model's.
 fn reuse_vectors(
+    parts: &Parts,
     snapshot: &Snapshot,
-    splitter: &Splitter<'_>,
+    splitter: Option<&Splitter<'_>>,
     id: &DocumentId,
     chunks: &mut [PreparedChunk],
 ) -> Result<()> {
-    let Some(stored) = snapshot.document(id)?.filter(|stored| came_with(stored, None)) else { return Ok(()) };
-    let title = title_within(stored.title.as_deref(), splitter.embedder, splitter.budget);
-    let mut known: HashMap<String, Vec<f32>> = HashMap::new();
+    let Some(stored) = snapshot.document(id)? else { return Ok(()) };
+    let own = own_vectors(parts, snapshot, &stored)?;
+    // A document with a vector of its own was read whole, if at all; another in chunks, with its title cut to their size.
+    let title = match (splitter, &own.vector) {
+        _ if !own.are_of(&stored) => return Ok(()),
+        (_, Some(_)) => stored.title.as_deref().filter(|title| !title.trim().is_empty()),
+        (Some(splitter), None) => title_within(stored.title.as_deref(), splitter.embedder, splitter.budget),
+        (None, None) => return Ok(()),
+    };
+    let is_made = |space: &Space| space.has_model() && !(space.is_default() && own.vector.is_some());
+    let mut known: HashMap<String, Vec<Vec<f32>>> = HashMap::new();
     for chunk in snapshot.stored_chunks(id)? {
-        let input = index_text(title, &chunk.heading, &stored.text[chunk.start..chunk.end]);
-        if let Some(vector) = chunk.vectors.into_iter().next() {
-            known.insert(input, vector);
-        }
+        known.insert(index_text(title, &chunk.heading, &stored.text[chunk.start..chunk.end]), chunk.vectors);
     }
     for chunk in chunks {
-        chunk.vector = known.get(&chunk.input).cloned();
+        let Some(vectors) = known.get(&chunk.input) else { continue };
+        for space in parts.spaces().iter().filter(|space| is_made(space)) {
+            chunk.vectors[space.index].get_or_insert_with(|| vectors[space.index].clone());
+        }
     }
     Ok(())
 }
@@ -476,12 +610,15 @@ fn reuse_vectors(
 fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -> Result<Vec<Operation>> {
     match embed(parts, &prepared, report) {
         Ok(vectors) => {
-            let mut vectors = vectors.into_iter();
+            let mut vectors: Vec<_> = vectors.into_iter().map(Vec::into_iter).collect();
             let mut operations = Vec::with_capacity(prepared.len());
             for document in prepared {
-                let count = document.to_embed().count();
+                let of_space = |(space, rows): (usize, &mut std::vec::IntoIter<_>)| {
+                    rows.by_ref().take(document.to_embed(space).count()).collect()
+                };
+                let own = vectors.iter_mut().enumerate().map(of_space).collect();
                 let id = document.document.id.clone();
-                match assemble(parts, document, vectors.by_ref().take(count).collect::<Vec<_>>().into_iter()) {
+                match assemble(parts, document, own) {
                     Ok(operation) => operations.push(operation),
                     Err(error) => reject(report, &id, error)?,
                 }
@@ -503,31 +640,43 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
     }
 }
 
-/// The vectors of all chunks that lack one, in order.
-fn embed(parts: &Parts, prepared: &[Prepared], report: &mut AddReport) -> Result<Vec<Vec<f32>>> {
-    let texts: Vec<&str> = prepared.iter().flat_map(Prepared::to_embed).collect();
+/// The vectors that models make, in order of the chunks that lack one: a list a space.
+type Made = Vec<Vec<Vec<f32>>>;
+
+/// The vectors of all chunks that lack one.
+fn embed(parts: &Parts, prepared: &[Prepared], report: &mut AddReport) -> Result<Made> {
+    let mut truncated = 0;
+    let made = parts.spaces().iter().map(|space| embed_in(space, prepared, &mut truncated)).collect::<Result<_>>()?;
+    report.chunks_embedded += prepared.iter().map(Prepared::embedded).sum::<u64>();
+    report.texts_truncated += truncated;
+    Ok(made)
+}
+
+fn embed_in(space: &Space, prepared: &[Prepared], truncated: &mut u64) -> Result<Vec<Vec<f32>>> {
+    let texts: Vec<&str> = prepared.iter().flat_map(|document| document.to_embed(space.index)).collect();
     if texts.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(embedder) = parts.embedder()? else { return Ok(Vec::new()) };
+    let Some(embedder) = space.embedder()? else { return Ok(Vec::new()) };
     let embeddings = embedder.embed_documents(&texts)?;
     embeddings.expect(texts.len(), embedder.spec())?;
-    report.chunks_embedded += texts.len() as u64;
-    report.texts_truncated += embeddings.truncated as u64;
+    *truncated += embeddings.truncated as u64;
     Ok(embeddings.rows().map(<[f32]>::to_vec).collect())
 }
 
-fn assemble(parts: &Parts, prepared: Prepared, mut vectors: impl Iterator<Item = Vec<f32>>) -> Result<Operation> {
-    let Prepared { document, metadata, digest, chunks } = prepared;
+fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> {
+    let Prepared { document, metadata, digest, chunks, is_external: _ } = prepared;
+    let mut made: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
     let mut new_chunks = Vec::with_capacity(chunks.len());
-    for PreparedChunk { chunk, input: _, vector } in chunks {
-        let vector = match vector {
-            Some(vector) => vector,
-            None => vectors.next().unwrap_or_default(),
-        };
-        let place = || format!("document `{}`, bytes {}..{}", document.id, chunk.start, chunk.end);
-        parts.validate_vector(&vector, &place()).map_err(|error| Error::Embedding(error.to_string()))?;
-        new_chunks.push(NewChunk { start: chunk.start, end: chunk.end, heading: chunk.heading, vectors: vec![vector] });
+    for PreparedChunk { chunk, input: _, vectors: known } in chunks {
+        let place = format!("document `{}`, bytes {}..{}", document.id, chunk.start, chunk.end);
+        let mut vectors = Vec::with_capacity(known.len());
+        for ((space, known), made) in parts.spaces().iter().zip(known).zip(&mut made) {
+            let vector = known.or_else(|| made.next()).unwrap_or_default();
+            space.validate_vector(&vector, &place).map_err(|error| Error::Embedding(error.to_string()))?;
+            vectors.push(vector);
+        }
+        new_chunks.push(NewChunk { start: chunk.start, end: chunk.end, heading: chunk.heading, vectors });
     }
     let Document { id, text, title, .. } = document;
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, chunks: new_chunks })))

@@ -35,6 +35,7 @@
 //! | [`formats`] | How do files become documents? |
 //! | [`fuse`] | How do two ranked lists become one? |
 //! | `markdown` | Where are the headings of a Markdown text? |
+//! | `spaces` | Where do the vectors of a space come from? |
 //! | `parts` | What is a collection made of? |
 //! | `ingest` | How does a document get in? |
 //! | `query` | How is a question answered? |
@@ -46,7 +47,8 @@
 //! # Glossary
 //!
 //! A *document* has an id, a text and metadata. A *chunk* is a byte range of a document's text. A *space* is a vector
-//! space with dimensions and a metric. A *collection* is a named set of documents with one model. A *hit* is a chunk
+//! space with dimensions and a metric; a collection has a default one, and further ones by name. A *collection* is a
+//! named set of documents with its spaces, each with one model or none. A *hit* is a chunk
 //! that answers a query. *Score*: larger is better. *Segment*: a sealed, derived index over a range of chunks;
 //! *tail*: the chunks newer than the last segment, searched exactly.
 
@@ -63,9 +65,10 @@ mod ingest;
 mod markdown;
 mod parts;
 mod query;
+mod spaces;
 pub mod types;
 
-pub use config::CollectionConfig;
+pub use config::{CollectionConfig, SpaceConfig};
 pub use db::{Collection, Database, Snapshot};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};

@@ -1,16 +1,15 @@
-//! What is a collection made of? Its place in the store, its configuration, and its model.
+//! What is a collection made of? Its place in the store, its configuration, and its spaces.
 //!
-//! Invariants: a model is taken only if it makes the vectors that are stored; it is loaded at the first use that needs
-//! one, and collections of the same model share it.
+//! Invariants: there is always a default space; a further one is known by its name and never by its place, so that
+//! spaces may come and go.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
-use quiverdb_storage::{CollectionInfo, SpaceSettings, Store};
+use quiverdb_storage::{CollectionInfo, Store};
 
-use crate::config::{CollectionConfig, StoredConfig};
-use crate::embed::{self, Embedder};
-use crate::types::CollectionStats;
+use crate::config::{CollectionConfig, DEFAULT_SPACE, StoredConfig};
+use crate::spaces::{Models, Space};
+use crate::types::{CollectionStats, SpaceStats};
 use crate::{Error, Result};
 
 /// What the recipes of ingest and query work on.
@@ -18,117 +17,66 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) info: CollectionInfo,
     pub(crate) config: StoredConfig,
-    models: Arc<Models>,
-    embedder: OnceLock<Arc<dyn Embedder>>,
+    spaces: Vec<Space>,
+    /// The place of the default space among them.
+    default: usize,
 }
 
 impl Parts {
-    /// The parts of a collection; its model is not loaded yet.
+    /// The parts of a collection; no model is loaded yet.
     ///
     /// # Errors
     /// [`quiverdb_storage::Error::Corrupt`] where its configuration cannot be read.
     pub(crate) fn new(store: &Store, models: &Arc<Models>, info: CollectionInfo) -> Result<Self> {
-        let config = serde_json::from_value(info.settings.application.clone()).map_err(|error| {
-            quiverdb_storage::Error::corrupt(
-                format!("the configuration of collection `{}`", info.name),
-                error.to_string(),
-            )
-        })?;
-        let (store, models) = (store.clone(), Arc::clone(models));
-        Ok(Self { store, info, config, models, embedder: OnceLock::new() })
+        let corrupt = |what: String| {
+            quiverdb_storage::Error::corrupt(format!("the configuration of collection `{}`", info.name), what)
+        };
+        let config: StoredConfig =
+            serde_json::from_value(info.settings.application.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let mut spaces = Vec::with_capacity(info.settings.spaces.len());
+        for (index, settings) in info.settings.spaces.iter().enumerate() {
+            let stored = config.space(&settings.name);
+            let stored = stored.ok_or_else(|| corrupt(format!("it says nothing of space `{}`", settings.name)))?;
+            spaces.push(Space::new(&info.name, index, settings.clone(), stored.clone(), models));
+        }
+        let default = spaces.iter().position(Space::is_default);
+        let default = default.ok_or_else(|| corrupt(format!("there is no space `{DEFAULT_SPACE}`")))?;
+        Ok(Self { store: store.clone(), info, config, spaces, default })
     }
 
-    /// The model, loaded at first use; `None` where vectors are external.
+    /// The default space.
+    pub(crate) fn space(&self) -> &Space {
+        &self.spaces[self.default]
+    }
+
+    /// All spaces, each at its index.
+    pub(crate) fn spaces(&self) -> &[Space] {
+        &self.spaces
+    }
+
+    /// All spaces but the default one.
+    pub(crate) fn further_spaces(&self) -> impl Iterator<Item = &Space> {
+        self.spaces.iter().filter(|space| !space.is_default())
+    }
+
+    /// The space of this name.
     ///
     /// # Errors
-    /// [`Error::ModelRequired`] where it is an application's own and was not given.
-    pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
-        if let Some(embedder) = self.embedder.get() {
-            return Ok(Some(embedder));
-        }
-        match (&self.config.model, &self.config.model_source) {
-            (Some(_), Some(source)) => self.accept(self.models.open(source)?)?,
-            (Some(spec), None) => {
-                let (collection, model) = (self.info.name.clone(), spec.id.clone());
-                return Err(Error::ModelRequired { collection, model });
-            }
-            (None, _) => {}
-        }
-        Ok(self.embedder.get())
+    /// [`Error::InvalidInput`], naming those there are.
+    pub(crate) fn space_named(&self, name: &str) -> Result<&Space> {
+        let found = self.spaces.iter().find(|space| space.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.spaces.iter().map(Space::name).collect();
+            Error::invalid(format!(
+                "collection `{}` has no space `{}`; it has `{}`. Spaces are chosen when a collection is made",
+                self.info.name,
+                name.escape_debug(),
+                names.join("`, `")
+            ))
+        })
     }
 
-    pub(crate) fn has_model(&self) -> bool {
-        self.config.model.is_some()
-    }
-
-    /// The default space. Every collection has one.
-    pub(crate) fn space(&self) -> &SpaceSettings {
-        &self.info.settings.spaces[0]
-    }
-
-    pub(crate) fn hybrid_weight(&self) -> f32 {
-        self.config.model.as_ref().map_or(1.0, |spec| spec.hybrid_weight)
-    }
-
-    pub(crate) fn model_name(&self) -> &str {
-        self.config.model.as_ref().map_or("external", |spec| spec.id.as_str())
-    }
-
-    /// Refuses vectors of other dimensions, and such as no metric can rank.
-    pub(crate) fn validate_vector(&self, vector: &[f32], owner: &str) -> Result<()> {
-        let expected = self.space().dims;
-        if vector.len() != expected {
-            return Err(Error::DimensionMismatch {
-                collection: self.info.name.clone(),
-                model: self.model_name().to_owned(),
-                expected,
-                got: vector.len(),
-            });
-        }
-        Ok(self
-            .space()
-            .metric
-            .validate(vector)
-            .map_err(|reason| quiverdb_storage::Error::invalid(format!("{owner}: the vector {reason}")))?)
-    }
-
-    /// Takes a model for this collection if it makes the vectors that are stored.
-    pub(crate) fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
-        let given = embedder.spec();
-        let stored = self.config.model.as_ref();
-        if let Some(difference) = embed::identity_difference(stored, given) {
-            return Err(Error::ModelMismatch {
-                collection: self.info.name.clone(),
-                stored: self.model_name().to_owned(),
-                given: given.id.clone(),
-                difference,
-            });
-        }
-        self.embedder.get_or_init(|| embedder);
-        Ok(())
-    }
-
-    pub(crate) fn expect_external(&self, dims: usize) -> Result<()> {
-        if let Some(spec) = &self.config.model {
-            return Err(Error::ModelMismatch {
-                collection: self.info.name.clone(),
-                stored: spec.id.clone(),
-                given: "external vectors".into(),
-                difference: "the collection has a model".into(),
-            });
-        }
-        if dims != self.space().dims {
-            return Err(Error::DimensionMismatch {
-                collection: self.info.name.clone(),
-                model: "external".into(),
-                expected: self.space().dims,
-                got: dims,
-            });
-        }
-        Ok(())
-    }
-
-    /// What is set explicitly must be what is stored.
+    /// What is set explicitly must be what is stored. Models that are named are loaded.
     pub(crate) fn compare(&self, config: &CollectionConfig) -> Result<()> {
         let stored = &self.config;
         let language = self.info.settings.analyzer.language;
@@ -136,7 +84,8 @@ impl Parts {
         self.compare_setting("chunk_overlap", config.chunk_overlap, stored.chunk_overlap)?;
         self.compare_setting("chunker", config.chunker, stored.chunker)?;
         self.compare_setting("language", config.language, language)?;
-        self.compare_setting("metric", config.metric, self.space().metric)
+        self.space().compare(&config.default)?;
+        config.spaces.iter().try_for_each(|(name, space)| self.space_named(name)?.compare(space))
     }
 
     fn compare_setting<T: PartialEq + std::fmt::Debug>(&self, name: &str, given: Option<T>, stored: T) -> Result<()> {
@@ -158,24 +107,13 @@ impl Parts {
             chunks: snapshot.chunks(),
             segments: snapshot.segments(),
             bytes_on_disk,
-            model: self.model_name().to_owned(),
-            dims: self.space().dims,
+            model: self.space().model_name().to_owned(),
+            dims: self.space().settings.dims,
+            spaces: self.stats_of_spaces(),
         })
     }
-}
 
-/// The models that are open, by source; collections share one copy of the weights.
-#[derive(Default)]
-pub(crate) struct Models(Mutex<HashMap<String, Arc<dyn Embedder>>>);
-
-impl Models {
-    pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(embedder) = open.get(source) {
-            return Ok(Arc::clone(embedder));
-        }
-        let embedder = embed::open(source)?;
-        open.insert(source.to_owned(), Arc::clone(&embedder));
-        Ok(embedder)
+    pub(crate) fn stats_of_spaces(&self) -> Vec<SpaceStats> {
+        self.spaces.iter().map(Space::stats).collect()
     }
 }

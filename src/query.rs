@@ -2,7 +2,8 @@
 //!
 //! Invariants: the filter takes part in retrieval, so `limit` hits come back if so many chunks match; a chunk that
 //! only one leg brought gets its exact score in the other before the two are fused; equal scores are ordered by
-//! document id and chunk; what a query in the query syntax does not let through is no hit in any mode.
+//! document id and chunk; what a query in the query syntax does not let through is no hit in any mode; all of a query
+//! takes place in one vector space.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::embed::{NoStatistics, WordStatistics, vocabulary_fit};
 use crate::fuse::{self, Fusion};
 use crate::parts::Parts;
+use crate::spaces::Space;
 use crate::types::{Hit, Mode, Query, Ranks, Scores, SearchResults, Timings};
 use crate::{Error, Result};
 
@@ -23,11 +25,12 @@ const CANDIDATES_MIN: usize = 100;
 /// Answers one query on a snapshot.
 pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Result<SearchResults> {
     let start = Instant::now();
-    let mode = validate(parts, query)?;
+    let space = query.space.as_deref().map_or_else(|| Ok(parts.space()), |name| parts.space_named(name))?;
+    let mode = validate(space, query)?;
     let syntax = query.text_query()?;
     let words = syntax.as_ref().map_or_else(|| query.text.clone(), |syntax| Some(syntax.plain_words()));
-    let (vector, query_cut) = query_vector(parts, snapshot, query, words.as_deref(), mode)?;
-    let question = Question { query, mode, words, vector };
+    let (vector, query_cut) = query_vector(space, snapshot, query, words.as_deref(), mode)?;
+    let question = Question { query, space, mode, words, vector };
     let embedded = Instant::now();
     let allowed = query.filter.as_ref().map(|filter| snapshot.matching_chunks(filter)).transpose()?;
     let filtered = Instant::now();
@@ -38,10 +41,10 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let (ranked, retrieved, degraded, plan) = loop {
         let legs = retrieve(snapshot, &question, &scope, depth)?;
         let retrieved = Instant::now();
-        let ranked = rank(parts, snapshot, &question, &legs)?;
+        let ranked = rank(snapshot, &question, &legs)?;
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
-            break (ranked, retrieved, degraded(parts, &legs, &scope, query_cut), legs.dense.segments);
+            break (ranked, retrieved, degraded(space, &legs, &scope, query_cut), legs.dense.segments);
         }
         depth *= 4;
     };
@@ -65,6 +68,8 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
 /// A query, once it is known what to look for.
 struct Question<'a> {
     query: &'a Query,
+    /// Where its vector lies.
+    space: &'a Space,
     mode: Mode,
     /// What the model reads.
     words: Option<String>,
@@ -96,13 +101,14 @@ fn depth(query: &Query, mode: Mode) -> usize {
 }
 
 /// Refuses what cannot be answered and says which mode answers.
-fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
+fn validate(space: &Space, query: &Query) -> Result<Mode> {
     query.validate()?;
     if let Some(vector) = &query.vector {
-        parts.validate_vector(vector, "the query")?;
+        space.validate_vector(vector, "the query")?;
     }
-    let can_embed = query.vector.is_some() || parts.has_model();
-    let mode = query.mode.unwrap_or(match (&query.text, can_embed) {
+    let can_embed = query.vector.is_some() || space.has_model();
+    // Who names a space wants it compared.
+    let mode = query.mode.unwrap_or(match (&query.text, can_embed || query.space.is_some()) {
         (Some(_), true) => Mode::Hybrid,
         (Some(_), false) => Mode::Text,
         (None, _) => Mode::Dense,
@@ -116,10 +122,10 @@ fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
     }
     if mode != Mode::Text && !can_embed {
         return Err(Error::invalid(format!(
-            "mode `{}` needs a query vector of {} numbers: collection `{}` has no model to make one",
+            "mode `{}` needs a query vector of {} numbers: {} has no model to make one",
             mode.name(),
-            parts.space().dims,
-            parts.info.name
+            space.settings.dims,
+            space.called()
         )));
     }
     Ok(mode)
@@ -127,7 +133,7 @@ fn validate(parts: &Parts, query: &Query) -> Result<Mode> {
 
 /// The query's vector, and whether the model read only a part of its words.
 fn query_vector(
-    parts: &Parts,
+    space: &Space,
     snapshot: &Snapshot,
     query: &Query,
     words: Option<&str>,
@@ -139,20 +145,20 @@ fn query_vector(
     if query.vector.is_some() {
         return Ok((query.vector.clone(), false));
     }
-    let (Some(text), Some(embedder)) = (words, parts.embedder()?) else { return Ok((None, false)) };
+    let (Some(text), Some(embedder)) = (words, space.embedder()?) else { return Ok((None, false)) };
     let statistics = SnapshotStatistics(snapshot);
     let embeddings = embedder.embed_queries(&[text], &statistics)?;
     embeddings.expect(1, embedder.spec())?;
-    parts
+    space
         .validate_vector(&embeddings.values, "the query's embedding")
         .map_err(|error| Error::Embedding(error.to_string()))?;
     Ok((Some(embeddings.values), embeddings.truncated > 0))
 }
 
 /// What of the query was left out, in words; `None` where nothing was.
-fn degraded(parts: &Parts, legs: &Legs, scope: &Scope, query_cut: bool) -> Option<String> {
+fn degraded(space: &Space, legs: &Legs, scope: &Scope, query_cut: bool) -> Option<String> {
     let mut left_out = Vec::new();
-    if let (true, Some(spec)) = (query_cut, &parts.config.model) {
+    if let (true, Some(spec)) = (query_cut, space.spec()) {
         left_out.push(format!("the vector search read the first {} tokens of the query alone", spec.max_tokens));
     }
     if let Some(text) = &legs.text {
@@ -203,9 +209,9 @@ impl Legs {
 }
 
 fn retrieve(snapshot: &Snapshot, question: &Question<'_>, scope: &Scope, depth: usize) -> Result<Legs> {
-    let Question { query, mode, vector, .. } = question;
+    let Question { query, space, mode, vector, .. } = question;
     let dense = match vector {
-        Some(vector) => snapshot.nearest_with(0, vector, depth, scope.chunks(), query.search_effort())?,
+        Some(vector) => snapshot.nearest_with(space.index, vector, depth, scope.chunks(), query.search_effort())?,
         None => Nearest::default(),
     };
     let text = match (&query.text, &scope.matches) {
@@ -227,25 +233,25 @@ struct Candidate {
 }
 
 /// Fuses the legs and keeps the hits that the query asks for, hydrated.
-fn rank(parts: &Parts, snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Result<Vec<Candidate>> {
-    let Question { query, mode, vector, .. } = question;
-    let mut candidates = join_legs(snapshot, vector.as_deref(), legs)?;
-    score(parts, question, legs, &mut candidates)?;
+fn rank(snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Result<Vec<Candidate>> {
+    let Question { query, space, mode, .. } = question;
+    let mut candidates = join_legs(snapshot, question, legs)?;
+    score(question, legs, &mut candidates)?;
     if let Some(floor) = query.min_score {
         candidates.retain(|candidate| candidate.score >= floor);
     }
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
     let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
     if let Some(lambda) = query.mmr {
-        let relevance = ordered.iter().map(|candidate| relevance(parts, *mode, legs, candidate.score)).collect();
-        ordered = diversify(parts, snapshot, ordered, relevance, lambda, query.limit)?;
+        let relevance = ordered.iter().map(|candidate| relevance(space, *mode, legs, candidate.score)).collect();
+        ordered = diversify(space, snapshot, ordered, relevance, lambda, query.limit)?;
     }
     ordered.truncate(query.limit);
     Ok(ordered)
 }
 
 /// The union of the legs' chunks, each with its exact score in both.
-fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result<Vec<Candidate>> {
+fn join_legs(snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Result<Vec<Candidate>> {
     let mut ranks: HashMap<ChunkNumber, (Ranks, Option<f32>)> = HashMap::new();
     for (index, (chunk, score)) in legs.dense.hits.iter().enumerate() {
         let entry = ranks.entry(*chunk).or_default();
@@ -255,10 +261,10 @@ fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result
     for (index, (chunk, _)) in legs.text_hits().iter().enumerate() {
         ranks.entry(*chunk).or_default().0.text = Some(index + 1);
     }
-    if let Some(vector) = vector {
+    if let Some(vector) = &question.vector {
         let missing: Vec<ChunkNumber> =
             ranks.iter().filter(|(_, (_, dense))| dense.is_none()).map(|(chunk, _)| *chunk).collect();
-        let scores = snapshot.similarities(0, vector, &missing)?;
+        let scores = snapshot.similarities(question.space.index, vector, &missing)?;
         for (chunk, score) in missing.into_iter().zip(scores) {
             ranks.entry(chunk).or_default().1 = Some(score);
         }
@@ -274,11 +280,11 @@ fn join_legs(snapshot: &Snapshot, vector: Option<&[f32]>, legs: &Legs) -> Result
 }
 
 /// Sets each candidate's final score: its fused score in hybrid mode, else that of its leg.
-fn score(parts: &Parts, question: &Question<'_>, legs: &Legs, candidates: &mut [Candidate]) -> Result<()> {
-    let Question { query, mode, .. } = question;
+fn score(question: &Question<'_>, legs: &Legs, candidates: &mut [Candidate]) -> Result<()> {
+    let Question { query, space, mode, .. } = question;
     let maximum = legs.text.as_ref().map_or(0.0, |text| text.maximum);
     let fusion = query.fusion.unwrap_or_default();
-    let weight = if *mode == Mode::Hybrid { dense_weight(parts, question)? } else { 0.0 };
+    let weight = if *mode == Mode::Hybrid { dense_weight(question)? } else { 0.0 };
     for candidate in candidates {
         let Scores { dense, text, .. } = candidate.scores;
         candidate.score = match mode {
@@ -287,7 +293,7 @@ fn score(parts: &Parts, question: &Question<'_>, legs: &Legs, candidates: &mut [
             Mode::Hybrid => {
                 let fused = match fusion {
                     Fusion::Score { weight: chosen } => {
-                        let similarity = parts.space().metric.unit_similarity(dense.unwrap_or(0.0));
+                        let similarity = space.settings.metric.unit_similarity(dense.unwrap_or(0.0));
                         fuse::relative_score(similarity, text.unwrap_or(0.0), maximum, chosen.unwrap_or(weight))
                     }
                     Fusion::ReciprocalRank { k } => {
@@ -303,12 +309,14 @@ fn score(parts: &Parts, question: &Question<'_>, legs: &Legs, candidates: &mut [
 }
 
 /// The weight of the dense leg: the model's, less where the model's vocabulary does not fit the query.
-fn dense_weight(parts: &Parts, question: &Question<'_>) -> Result<f32> {
+fn dense_weight(question: &Question<'_>) -> Result<f32> {
     let fit = match (&question.words, &question.query.vector) {
-        (Some(text), None) => parts.embedder()?.map_or(1.0, |embedder| vocabulary_fit(embedder.as_ref(), text)),
+        (Some(text), None) => {
+            question.space.embedder()?.map_or(1.0, |embedder| vocabulary_fit(embedder.as_ref(), text))
+        }
         (Some(_) | None, _) => 1.0,
     };
-    Ok(parts.hybrid_weight() * fit)
+    Ok(question.space.hybrid_weight() * fit)
 }
 
 /// Reads the passages in order of score until there are enough, grouped where asked; within equal scores the order
@@ -341,9 +349,9 @@ fn place_of(candidate: &Candidate) -> Option<(&quiverdb_storage::DocumentId, u32
 }
 
 /// A score on the scale of similarities, 0..1: what is traded against variety must be measured alike.
-fn relevance(parts: &Parts, mode: Mode, legs: &Legs, score: f32) -> f32 {
+fn relevance(space: &Space, mode: Mode, legs: &Legs, score: f32) -> f32 {
     match (mode, &legs.text) {
-        (Mode::Dense, _) => parts.space().metric.unit_similarity(score),
+        (Mode::Dense, _) => space.settings.metric.unit_similarity(score),
         (Mode::Text, Some(text)) if text.maximum > 0.0 => score / text.maximum,
         (Mode::Text | Mode::Hybrid, _) => score,
     }
@@ -351,18 +359,18 @@ fn relevance(parts: &Parts, mode: Mode, legs: &Legs, score: f32) -> f32 {
 
 /// Picks by maximal marginal relevance over the stored vectors of the candidates.
 fn diversify(
-    parts: &Parts,
+    space: &Space,
     snapshot: &Snapshot,
     candidates: Vec<Candidate>,
     relevance: Vec<f32>,
     lambda: f32,
     limit: usize,
 ) -> Result<Vec<Candidate>> {
-    let metric = parts.space().metric;
+    let metric = space.settings.metric;
     let similarities = |pick: usize, others: &[usize]| -> Result<Vec<f32>> {
-        let vector = snapshot.vector(0, candidates[pick].chunk)?;
+        let vector = snapshot.vector(space.index, candidates[pick].chunk)?;
         let others: Vec<ChunkNumber> = others.iter().map(|other| candidates[*other].chunk).collect();
-        let scores = snapshot.similarities(0, &vector, &others)?;
+        let scores = snapshot.similarities(space.index, &vector, &others)?;
         Ok(scores.into_iter().map(|score| metric.unit_similarity(score)).collect())
     };
     let picked = fuse::mmr(&relevance, similarities, lambda, limit)?;

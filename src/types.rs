@@ -2,8 +2,10 @@
 //!
 //! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
 
+use std::collections::BTreeMap;
+
 pub use quiverdb_storage::{Compacted, EF_MAX, SegmentSearch, Strategy};
-use quiverdb_storage::{DocumentId, Effort, Filter, TextQuery};
+use quiverdb_storage::{DocumentId, Effort, Filter, Metric, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -30,14 +32,25 @@ pub struct Document {
     pub title: Option<String>,
     /// A JSON object; filters read it.
     pub metadata: Value,
-    /// The document's own vector. The document is then one chunk and nothing is embedded.
+    /// The document's own vector in the default space. The document is then one chunk, and the model of that space embeds
+    /// nothing.
     pub vector: Option<Vec<f32>>,
+    /// The document's vectors in further spaces, by the space's name: one for each external space of the collection, and
+    /// for no other. Every chunk of the document has this vector.
+    pub vectors: BTreeMap<String, Vec<f32>>,
 }
 
 impl Document {
     /// A document of this id and text.
     pub fn new(id: impl Into<DocumentId>, text: impl Into<String>) -> Self {
-        Self { id: id.into(), text: text.into(), title: None, metadata: Value::Object(Map::new()), vector: None }
+        Self {
+            id: id.into(),
+            text: text.into(),
+            title: None,
+            metadata: Value::Object(Map::new()),
+            vector: None,
+            vectors: BTreeMap::new(),
+        }
     }
 
     /// Sets the title.
@@ -54,15 +67,39 @@ impl Document {
         self
     }
 
-    /// Brings the document's own vector.
+    /// Brings the document's own vector in the default space.
     #[must_use]
     pub fn vector(mut self, vector: Vec<f32>) -> Self {
         self.vector = Some(vector);
         self
     }
+
+    /// Brings the document's vector in a further space without a model ([`crate::CollectionConfig::space`]). It stands for
+    /// the document as a whole: each of its chunks has it, so that they are equally near in this space;
+    /// [`Query::group`] returns each document once.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use quiverdb::{CollectionConfig, Database, Document, Query, SpaceConfig};
+    ///
+    /// let config = CollectionConfig::new().space("colour", SpaceConfig::external(3));
+    /// let things = Database::in_memory()?.collection_with("things", config)?;
+    /// things.add(Document::new("rose", "A flower with thorns.").vector_in("colour", vec![0.9, 0.1, 0.2]))?;
+    /// things.add(Document::new("fir", "A tree with needles.").vector_in("colour", vec![0.1, 0.6, 0.2]))?;
+    /// let green = things.search(Query::vector(vec![0.0, 1.0, 0.0]).space("colour"))?;
+    /// let words = things.search(Query::text("something with thorns"))?;
+    /// assert_eq!((&green.hits[0].document, &words.hits[0].document), (&"fir".into(), &"rose".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn vector_in(mut self, space: impl Into<String>, vector: Vec<f32>) -> Self {
+        self.vectors.insert(space.into(), vector);
+        self
+    }
 }
 
-/// As on the command line: `{"id", "title"?, "text", "metadata"}`.
+/// As on the command line: `{"id", "title"?, "text", "metadata", "vector"?, "vectors"?}`.
 impl Serialize for Document {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -75,6 +112,9 @@ impl Serialize for Document {
         map.serialize_entry("metadata", &self.metadata)?;
         if let Some(vector) = &self.vector {
             map.serialize_entry("vector", vector)?;
+        }
+        if !self.vectors.is_empty() {
+            map.serialize_entry("vectors", &self.vectors)?;
         }
         map.end()
     }
@@ -154,6 +194,7 @@ pub struct Query {
     pub(crate) text: Option<String>,
     pub(crate) syntax: bool,
     pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) space: Option<String>,
     pub(crate) limit: usize,
     pub(crate) mode: Option<Mode>,
     pub(crate) filter: Option<Filter>,
@@ -177,6 +218,7 @@ impl Query {
             text: None,
             syntax: false,
             vector: None,
+            space: None,
             limit: 10,
             mode: None,
             filter: None,
@@ -197,7 +239,7 @@ impl Query {
         Self { text: Some(text.into()), ..Self::empty() }
     }
 
-    /// Asks with a vector of the collection's dimensions: the dense leg alone, unless [`Query::with_text`] adds words.
+    /// Asks with a vector of the space's dimensions: the dense leg alone, unless [`Query::with_text`] adds words.
     pub fn vector(vector: Vec<f32>) -> Self {
         Self { vector: Some(vector), ..Self::empty() }
     }
@@ -206,6 +248,14 @@ impl Query {
     #[must_use]
     pub fn with_text(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());
+        self
+    }
+
+    /// The vector space that the dense leg searches; the default one unless told. A text is embedded by the model of that
+    /// space; where it has none, the query needs a vector of that space, or mode `text`.
+    #[must_use]
+    pub fn space(mut self, name: impl Into<String>) -> Self {
+        self.space = Some(name.into());
         self
     }
 
@@ -488,11 +538,11 @@ pub struct AddReport {
     pub removed: u64,
     /// Documents and files not taken, each with its reason.
     pub rejected: Vec<Rejected>,
-    /// Chunks sent to the model.
+    /// Chunks sent to the model; where several spaces have one, chunks that went to any of them.
     pub chunks_embedded: u64,
     /// Chunks of replaced documents whose text was unchanged; their vectors were kept.
     pub chunks_reused: u64,
-    /// Texts that were longer than the model's limit.
+    /// Texts that were longer than the model's limit; counted for each model that read them.
     pub texts_truncated: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
@@ -520,8 +570,23 @@ pub struct CollectionStats {
     pub segments: u64,
     /// Bytes that the whole database takes on disk (collections share one file); 0 in memory.
     pub bytes_on_disk: u64,
+    /// The id of its model, or `external`: that of its default space.
+    pub model: String,
+    /// Dimensions of its vectors, in its default space.
+    pub dims: usize,
+    /// All its spaces.
+    pub spaces: Vec<SpaceStats>,
+}
+
+/// A vector space of a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SpaceStats {
+    /// Its name; every collection has one named `default`.
+    pub name: String,
     /// The id of its model, or `external`.
     pub model: String,
     /// Dimensions of its vectors.
     pub dims: usize,
+    /// How vectors are compared.
+    pub metric: Metric,
 }

@@ -20,5 +20,6 @@ mod offline;
 mod refusals;
 mod scenes;
 mod search_quality;
+mod spaces;
 mod syntax;
 mod tidy;

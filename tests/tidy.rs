@@ -13,9 +13,10 @@ use source::{Token, files_below, name_of, root, rust_files, tokens};
 
 /// The order of imports in the library and the binary: a module imports what stands above it. Modules of the first
 /// row may import each other; those of any other row do not know each other.
-const ORDER: [&[&str]; 7] = [
+const ORDER: [&[&str]; 8] = [
     &["types", "error", "config", "markdown"],
     &["chunk", "embed", "rerank", "models", "fuse", "formats"],
+    &["spaces"],
     &["parts"],
     &["ingest", "query", "context", "eval"],
     &["db"],

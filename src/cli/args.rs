@@ -3,13 +3,15 @@
 //! Types for clap and nothing else; `quiver help VERB` prints what stands here.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quiverdb::chunk::ChunkerKind;
 use quiverdb::embed::builtin::DistillOptions;
 use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
-use quiverdb::{Filter, Language, Metric, Mode, Query};
+use quiverdb::{Filter, Language, Metric, Mode, Query, SpaceConfig};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::session::Mistake;
 
@@ -26,11 +28,10 @@ Exit codes:
   3  ours: damaged data, a bug
   4  partly done: some documents were rejected (they are listed), the rest is in";
 
-/// The embedded vector database that embeds for you: text in, cited passages out
 const DOCUMENTS_HELP: &str = r#"A line of JSONL is a document:
   {"id": 7, "text": "...", "title": "...", "metadata": {"year": 2024}, "vector": [0.1, ...]}
 `_id` may stand for `id`; a title, metadata and a vector may be left out, and the text where there is a vector. Other keys
-become metadata. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore
+become metadata. "vectors": {"image": [...]} brings the vectors of further spaces; each external one needs its own. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore
 or .ignore name are left out."#;
 
 const FILTERS_HELP: &str = r#"Filters:
@@ -40,6 +41,12 @@ const FILTERS_HELP: &str = r#"Filters:
   source PREFIX '/data/notes'                  where a file came from; $id and $title are the document's own
 The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
 
+const SPACES_HELP: &str = r#"Further spaces, each with a name and what its vectors come from:
+  --space code=models/codebert       a model: every passage has a second vector; search --space code
+  --space image=external:512         no model: JSONL documents bring "vectors": {"image": [...]} for all their passages
+  --space image=external:512:dot     the same, compared by dot product (cosine unless told; l2)"#;
+
+/// The embedded vector database that embeds for you: text in, cited passages out
 #[derive(Parser)]
 #[command(name = "quiver", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -102,7 +109,11 @@ pub(crate) struct Target {
 #[command(after_help = FILTERS_HELP)]
 pub(crate) struct Search {
     /// What you want to know; several words need no quotes
-    #[arg(value_name = "QUERY", required_unless_present = "queries", conflicts_with = "queries")]
+    #[arg(
+        value_name = "QUERY",
+        required_unless_present_any = ["queries", "vector", "vector_file"],
+        conflicts_with = "queries"
+    )]
     pub(crate) query: Vec<String>,
     /// Add this file or folder first; may be given more than once. The whole collection is searched
     #[arg(long = "in", value_name = "PATH")]
@@ -114,6 +125,12 @@ pub(crate) struct Search {
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) ranking: Ranking,
+    /// Compare passages with this vector, a JSON array, instead of one that the model makes of the words
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["queries", "vector_file"])]
+    pub(crate) vector: Option<Vector>,
+    /// The same from a file: a JSON array, or what `quiver embed` prints; `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "queries")]
+    pub(crate) vector_file: Option<PathBuf>,
     /// Read the query's signs: "a phrase", prefix*, fuzzy~, +required, -excluded, AND, OR, NOT and parentheses, as in
     /// --syntax '+"data race" (thread* OR mutx~) -tokio'. Only passages that satisfy it are hits, in every mode
     #[arg(long)]
@@ -147,6 +164,9 @@ pub(crate) struct Ranking {
     /// Which legs answer: vectors and text, vectors alone, or text alone [default: hybrid]
     #[arg(long, value_parser = by_name::<Mode>, value_name = "hybrid|dense|text")]
     pub(crate) mode: Option<Mode>,
+    /// Which vector space is searched [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) space: Option<String>,
     /// How hybrid search fuses its legs: by score, or by reciprocal rank [default: score]
     #[arg(long, value_enum, value_name = "score|rank", hide_possible_values = true)]
     pub(crate) fusion: Option<FusionName>,
@@ -173,6 +193,10 @@ pub(crate) enum FusionName {
 impl Ranking {
     /// Refuses options that would have no effect.
     pub(crate) fn check(&self) -> Result<(), Mistake> {
+        if let (Some(Mode::Text), Some(space)) = (self.mode, &self.space) {
+            let message = format!("--space {space} says which vectors are compared; --mode text compares none");
+            return Err(Mistake::new(message).hint("leave out --space, or --mode"));
+        }
         let option = if self.fusion.is_some() { "--fusion" } else { "--weight" };
         match (self.mode, self.fusion, self.weight) {
             (Some(mode @ (Mode::Dense | Mode::Text)), Some(_), _)
@@ -193,6 +217,9 @@ impl Ranking {
     pub(crate) fn apply(&self, mut query: Query) -> Query {
         if let Some(mode) = self.mode {
             query = query.mode(mode);
+        }
+        if let Some(space) = &self.space {
+            query = query.space(space);
         }
         if let Some(fusion) = self.fusion() {
             query = query.fusion(fusion);
@@ -295,6 +322,7 @@ pub(crate) enum CollectionsVerb {
 }
 
 #[derive(Args)]
+#[command(after_help = SPACES_HELP)]
 pub(crate) struct CreateCollection {
     /// Letters, digits, `.`, `_` and `-`
     pub(crate) name: String,
@@ -307,6 +335,9 @@ pub(crate) struct CreateCollection {
     /// How vectors are compared [default: the model's]
     #[arg(long, value_parser = by_name::<Metric>, value_name = "cosine|dot|l2")]
     pub(crate) metric: Option<Metric>,
+    /// A further vector space beside the default one; may be given more than once
+    #[arg(long = "space", value_name = "NAME=M|external:DIMS[:METRIC]")]
+    pub(crate) spaces: Vec<NamedSpace>,
     /// Tokens of a chunk [default: 256, or the model's limit]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_tokens: Option<usize>,
@@ -532,9 +563,59 @@ pub(crate) struct BenchSearch {
     pub(crate) seed: u64,
 }
 
+/// A vector as people write it: a JSON array, or an object that holds it as `embedding`, which `quiver embed` prints.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Vector(pub(crate) Vec<f32>);
+
+impl FromStr for Vector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_str(text).map_err(|error| format!("no JSON array: {error}"))?;
+        if let Some(embedding) = value.get_mut("embedding") {
+            value = embedding.take();
+        }
+        serde_json::from_value(value).map(Self).map_err(|error| format!("no array of numbers: {error}"))
+    }
+}
+
+/// A further space of a new collection.
+#[derive(Clone)]
+pub(crate) struct NamedSpace {
+    pub(crate) name: String,
+    pub(crate) config: SpaceConfig,
+}
+
+impl FromStr for NamedSpace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, source) = text
+            .split_once('=')
+            .filter(|(name, source)| !name.is_empty() && !source.is_empty())
+            .ok_or("a space is a name, `=`, and a model or `external:DIMS`, as in `image=external:512`")?;
+        Ok(Self { name: name.into(), config: space_config(source)? })
+    }
+}
+
+fn space_config(source: &str) -> Result<SpaceConfig, String> {
+    let mut parts = source.split(':');
+    if parts.next() != Some("external") {
+        return Ok(SpaceConfig::model(source));
+    }
+    let dims = parts.next().ok_or("external vectors have no model to say their dimensions; write `external:DIMS`")?;
+    let dims = dims.parse().map_err(|_| format!("`{dims}` is no number of dimensions, as in `external:512`"))?;
+    let config = SpaceConfig::external(dims);
+    match (parts.next(), parts.next()) {
+        (None, _) => Ok(config),
+        (Some(metric), None) => Ok(config.metric(by_name(metric)?)),
+        (Some(_), Some(more)) => Err(format!("nothing stands after the metric; got `:{more}`")),
+    }
+}
+
 /// Reads a name as serde does, so that flags and JSON know the same ones.
 fn by_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -562,6 +643,27 @@ mod tests {
     }
 
     #[test]
+    fn a_vector_is_an_array_or_what_embed_prints() {
+        let read = |text: &str| text.parse::<Vector>().map(|vector| vector.0);
+        assert_eq!(read("[1, -2.5, 3e-1]"), Ok(vec![1.0, -2.5, 0.3]));
+        assert_eq!(read(r#"{"embedding": [0.5]}"#), Ok(vec![0.5]));
+        for bad in ["", "1 2", "0.5", "[1, \"2\"]", "[null]", r#"{"vector": [1]}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_space_is_a_name_and_where_its_vectors_come_from() {
+        let made = |text: &str| text.parse::<NamedSpace>().map(|space| space.name);
+        for good in ["a=builtin", "a=models/x:y", "a=external:2", "a=external:4096:dot", "a=path=with=signs"] {
+            assert_eq!(made(good).as_deref(), Ok("a"), "{good}");
+        }
+        for bad in ["a", "=builtin", "a=", "a=external", "a=external:many", "a=external:2:far", "a=external:2:l2:x"] {
+            assert!(made(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn options_without_effect_are_refused() {
         let refused = |options: &str| {
             let Verb::Search(search) = parsed(&format!("quiver search {options} dough")) else { panic!("no search") };
@@ -571,6 +673,7 @@ mod tests {
             ("--mode dense --fusion score", ["--fusion", "--mode dense"]),
             ("--mode text --weight 2", ["--weight", "--mode text"]),
             ("--fusion rank --weight 2", ["--fusion rank", "--weight 2"]),
+            ("--mode text --space code", ["--space code", "--mode text"]),
         ] {
             let message = refused(options).unwrap_or_default();
             assert!(words.iter().all(|word| message.contains(word)), "{options}: {message}");

@@ -4,7 +4,7 @@ use anyhow::Result;
 use quiverdb::CollectionConfig;
 use serde_json::{Value, json};
 
-use super::args::{CollectionsVerb, CreateCollection};
+use super::args::{CollectionsVerb, CreateCollection, NamedSpace};
 use super::operate::table;
 use super::output::{FAINT, styled};
 use super::session::{Mistake, Outcome, Session};
@@ -50,7 +50,8 @@ fn create(session: &Session, arguments: &CreateCollection) -> Result<Outcome> {
 }
 
 fn config(arguments: &CreateCollection) -> Result<CollectionConfig> {
-    let CreateCollection { name: _, model, dims, metric, chunk_tokens, chunk_overlap, chunker, language } = arguments;
+    let CreateCollection { name: _, model, dims, metric, spaces, chunk_tokens, chunk_overlap, chunker, language } =
+        arguments;
     let mut config = match (model.as_str(), dims) {
         ("external", Some(dims)) => CollectionConfig::new().external(*dims),
         ("external", None) => {
@@ -66,6 +67,8 @@ fn config(arguments: &CreateCollection) -> Result<CollectionConfig> {
         Some(metric) => config.metric(*metric),
         None => config,
     };
+    config =
+        spaces.iter().cloned().fold(config, |config, NamedSpace { name, config: space }| config.space(name, space));
     config = match chunk_tokens {
         Some(tokens) => config.chunk_tokens(*tokens),
         None => config,

@@ -110,11 +110,15 @@ fn evaluate(collection: &Collection, how: &Configuration, queries: &[EvalQuery],
     }
     bar.finish_and_clear();
     let rankings = queries.iter().map(|named| named.id.as_str()).zip(ranked.iter().map(Vec::as_slice));
+    let model = match &how.ranking.space {
+        Some(space) => collection.model_of(space)?,
+        None => collection.model(),
+    };
     let Evaluation { queries, mean } = Evaluation::of(qrels, rankings);
     Ok(Row {
         mode: how.mode,
         fusion: how.fusion_name,
-        model: collection.model().map_or("external", |spec| spec.id.as_str()).to_owned(),
+        model: model.map_or("external", |spec| spec.id.as_str()).to_owned(),
         queries,
         mean,
         p50_ms: latencies.percentile(50),

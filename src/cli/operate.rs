@@ -1,7 +1,7 @@
 //! What does the database hold, and is it sound?
 
 use anyhow::Result;
-use quiverdb::types::{CollectionStats, Compacted};
+use quiverdb::types::{CollectionStats, Compacted, SpaceStats};
 use serde_json::json;
 
 use super::output::{Table, count, note, size, thousands};
@@ -30,6 +30,11 @@ pub(crate) fn table(collections: &[CollectionStats]) -> String {
             collection.model.clone(),
             thousands(collection.dims as u64),
         ]);
+        let further = collection.spaces.iter().filter(|space| space.name != "default");
+        for SpaceStats { name, model, dims, .. } in further {
+            let (name, empty) = (format!("  space {name}"), String::new);
+            table.row([name, empty(), empty(), empty(), model.clone(), thousands(*dims as u64)]);
+        }
     }
     let bytes = collections.iter().map(|collection| collection.bytes_on_disk).max().unwrap_or(0);
     format!("{}{} on disk\n", table.render(), size(bytes))

@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use quiverdb::context::place;
 use quiverdb::eval::EvalQuery;
 use quiverdb::types::SegmentSearch;
-use quiverdb::{Collection, DocumentId, Hit, Query, SearchResults};
+use quiverdb::{Collection, DocumentId, Hit, Mode, Query, SearchResults};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::Search;
+use super::args::{Search, Vector};
 use super::intake::{describe, take_in};
 use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
 use super::passage::{Page, line_number, render};
-use super::session::{Outcome, Session};
+use super::session::{Mistake, Outcome, Session};
 use super::sources::{self, Sources};
 
 /// Lines of a passage on a terminal, unless `--full` asks for all.
@@ -29,7 +29,7 @@ const REJECTED_SHOWN_MAX: usize = 3;
 /// `quiver search`.
 pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
     // Before anything is added, so that a mistake in the question costs nothing.
-    let queries = questions(arguments)?;
+    let asked = asked(arguments)?;
     let collection = if arguments.paths.is_empty() {
         session.collection(&arguments.target.collection)?
     } else {
@@ -40,25 +40,54 @@ pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
         }
         collection
     };
-    match &queries {
-        Some(queries) => answer_all(&session.output, &collection, arguments, queries)?,
-        None => answer(&session.output, &collection, arguments)?,
+    match &asked {
+        Asked::All(queries) => answer_all(&session.output, &collection, arguments, queries)?,
+        Asked::One(query) => answer(&session.output, &collection, arguments, Query::clone(query))?,
     }
     Ok(Outcome::Done)
 }
 
-/// The queries of `--queries`; `None` where the question stands on the command line. Refuses what cannot be answered.
-fn questions(arguments: &Search) -> Result<Option<Vec<EvalQuery>>> {
+/// What is asked.
+enum Asked {
+    /// What stands on the command line.
+    One(Box<Query>),
+    /// The queries of `--queries`.
+    All(Vec<EvalQuery>),
+}
+
+/// Reads what is asked, and refuses what cannot be answered.
+fn asked(arguments: &Search) -> Result<Asked> {
     arguments.ranking.check()?;
     let Some(file) = &arguments.queries else {
-        query(arguments, arguments.query.join(" ")).validate()?;
-        return Ok(None);
+        let query = configured(arguments, question(arguments)?);
+        query.validate()?;
+        return Ok(Asked::One(Box::new(query)));
     };
     let queries = sources::queries(file)?;
     for EvalQuery { id, text } in &queries {
-        query(arguments, text.clone()).validate().with_context(|| format!("query `{id}`"))?;
+        configured(arguments, Query::text(text)).validate().with_context(|| format!("query `{id}`"))?;
     }
-    Ok(Some(queries))
+    Ok(Asked::All(queries))
+}
+
+/// The words, the vector, or both.
+fn question(arguments: &Search) -> Result<Query> {
+    let vector = match (&arguments.vector, &arguments.vector_file) {
+        (Some(vector), _) => Some(vector.clone()),
+        (None, Some(file)) => Some(sources::vector(file)?),
+        (None, None) => None,
+    };
+    let Some(Vector(vector)) = vector else { return Ok(Query::text(words(arguments))) };
+    if arguments.ranking.mode == Some(Mode::Text) {
+        let mistake = Mistake::new("a vector is compared with vectors; --mode text compares none");
+        return Err(mistake.hint("leave out the vector, or --mode").into());
+    }
+    let query = Query::vector(vector);
+    Ok(if arguments.query.is_empty() { query } else { query.with_text(words(arguments)) })
+}
+
+fn words(arguments: &Search) -> String {
+    arguments.query.join(" ")
 }
 
 /// `--in`: adds what changed. Files that cannot be added are told of and do not fail the search, whose answer is whole
@@ -74,8 +103,8 @@ fn add_first(collection: &Collection, sources: &Sources) -> Result<Outcome> {
     Ok(intake.outcome())
 }
 
-fn query(arguments: &Search, text: String) -> Query {
-    let mut query = arguments.ranking.apply(Query::text(text).limit(arguments.limit));
+fn configured(arguments: &Search, query: Query) -> Query {
+    let mut query = arguments.ranking.apply(query.limit(arguments.limit));
     if let Some(filter) = &arguments.filter {
         query = query.filter(filter.clone());
     }
@@ -94,11 +123,10 @@ fn query(arguments: &Search, text: String) -> Query {
     query.group(arguments.group)
 }
 
-fn answer(output: &Output, collection: &Collection, arguments: &Search) -> Result<()> {
-    let text = arguments.query.join(" ");
-    let results = collection.search(query(arguments, text.clone()))?;
+fn answer(output: &Output, collection: &Collection, arguments: &Search, query: Query) -> Result<()> {
+    let results = collection.search(query)?;
     match output.format {
-        Format::People => answer_people(output, collection, arguments, &text, &results),
+        Format::People => answer_people(output, collection, arguments, &words(arguments), &results),
         Format::Json => output.value(&results),
         Format::Jsonl => output.values(&results.hits),
     }
@@ -220,8 +248,9 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
     }
     let hits = count(results.hits.len() as u64, "hit");
     let passages = count(stats.chunks, "passage");
-    let summary =
-        format!("{hits} in {} ({}, {}, {passages})", duration(timings.total), results.mode.name(), stats.model);
+    let space = stats.spaces.iter().find(|space| Some(&space.name) == arguments.ranking.space.as_ref());
+    let model = space.map_or(&stats.model, |space| &space.model);
+    let summary = format!("{hits} in {} ({}, {model}, {passages})", duration(timings.total), results.mode.name());
     note(&styled(FAINT, &summary));
     if arguments.explain {
         let stages = [
@@ -259,7 +288,7 @@ struct Answer {
 fn answer_all(output: &Output, collection: &Collection, arguments: &Search, queries: &[EvalQuery]) -> Result<()> {
     let mut all = Vec::new();
     for batch in queries.chunks(BATCH_QUERIES) {
-        let asked = batch.iter().map(|named| query(arguments, named.text.clone())).collect();
+        let asked = batch.iter().map(|named| configured(arguments, Query::text(&named.text))).collect();
         let results = collection.search_many(asked)?;
         let answers = batch.iter().zip(results).map(|(named, results)| Answer { _id: named.id.clone(), results });
         match output.format {

@@ -16,6 +16,7 @@ use quiverdb::{Document, DocumentId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::args::Vector;
 use super::session::Mistake;
 
 /// The files and folders to read.
@@ -99,6 +100,12 @@ pub(crate) fn queries(file: &Path) -> Result<Vec<EvalQuery>> {
 /// The judgements of a file; `-` is stdin.
 pub(crate) fn qrels(file: &Path) -> Result<Qrels> {
     Ok(if is_stdin(file) { Qrels::parse(&stdin()?, "stdin") } else { Qrels::read(present(file)?) }?)
+}
+
+/// The vector that a file holds; `-` is stdin.
+pub(crate) fn vector(file: &Path) -> Result<Vector> {
+    let text = io::read_to_string(reader(file)?).with_context(|| file.display().to_string())?;
+    Ok(text.parse().map_err(|reason: String| Mistake::new(format!("{}: {reason}", file.display())))?)
 }
 
 fn stdin() -> Result<String> {

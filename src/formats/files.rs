@@ -14,7 +14,6 @@ use super::kinds::{Kind, kind};
 use super::time::rfc3339;
 use super::walk::{Walk, walk};
 use super::{Loaded, rejected};
-use crate::DocumentId;
 use crate::markdown::first_heading;
 use crate::types::{Document, Rejected};
 
@@ -190,7 +189,7 @@ fn text_document(file: FileText, media_type: &str) -> Document {
         metadata.insert("lossy".to_owned(), Value::Bool(true));
     }
     let title = if media_type == "text/markdown" { first_heading(&text) } else { None };
-    Document { id: DocumentId::Text(id), text, title, metadata: Value::Object(metadata), vector: None }
+    Document { title, ..Document::new(id, text).metadata(Value::Object(metadata)) }
 }
 
 /// The documents of a JSON file that holds one or an array of them; `None` where it is any other JSON, or text of

@@ -1,10 +1,11 @@
 //! Which document does this line of JSON hold?
 //!
-//! `{"id"|"_id": ..., "text": ..., "title"?: ..., "metadata"?: {...}, "vector"?: [...]}`; other keys of the top level
-//! go to the metadata. A line that is no document is rejected with its number, and the next line is read.
+//! `{"id"|"_id": ..., "text": ..., "title"?: ..., "metadata"?: {...}, "vector"?: [...], "vectors"?: {"space": [...]}}`;
+//! other keys of the top level go to the metadata. A line that is no document is rejected with its number, and the next line is read.
 //!
 //! It does not check what the collection checks (id length, vector length, NaN).
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use serde_json::{Map, Value};
@@ -132,13 +133,14 @@ pub(super) fn document(value: Value, id: impl FnOnce() -> String) -> std::result
     };
     let title = take(&mut object, "title").map(|value| string("title", value)).transpose()?;
     let text = take(&mut object, "text").map(|value| string("text", value)).transpose()?;
-    let vector = take(&mut object, "vector").map(vector).transpose()?;
-    if text.is_none() && vector.is_none() {
+    let vector = take(&mut object, "vector").map(|value| numbers("vector", &value)).transpose()?;
+    let vectors = take(&mut object, "vectors").map(vectors).transpose()?.unwrap_or_default();
+    if text.is_none() && vector.is_none() && vectors.is_empty() {
         return Err("it has neither `text` nor `vector`; add one of them".to_owned());
     }
     let metadata = metadata(object)?;
     let title = title.filter(|title| !title.trim().is_empty());
-    Ok(Document { id, text: text.unwrap_or_default(), title, metadata: Value::Object(metadata), vector })
+    Ok(Document { id, text: text.unwrap_or_default(), title, metadata: Value::Object(metadata), vector, vectors })
 }
 
 /// Takes a key out; null is as good as absent.
@@ -165,17 +167,30 @@ fn document_id(value: Value) -> std::result::Result<DocumentId, String> {
     }
 }
 
-fn vector(value: Value) -> std::result::Result<Vec<f32>, String> {
+/// An array of numbers; `key` is what messages call it.
+fn numbers(key: &str, value: &Value) -> std::result::Result<Vec<f32>, String> {
     let Value::Array(values) = value else {
-        return Err(format!("`vector` is {}; it must be an array of numbers", shape(&value)));
+        return Err(format!("`{key}` is {}; it must be an array of numbers", shape(value)));
     };
     let number = |(at, value): (usize, &Value)| {
         value
             .as_f64()
             .map(|number| number as f32)
-            .ok_or_else(|| format!("`vector[{at}]` is {}; it must be a number", shape(value)))
+            .ok_or_else(|| format!("`{key}[{at}]` is {}; it must be a number", shape(value)))
     };
     values.iter().enumerate().map(number).collect()
+}
+
+/// The vectors of further spaces; one that is null is as good as absent.
+fn vectors(value: Value) -> std::result::Result<BTreeMap<String, Vec<f32>>, String> {
+    let Value::Object(vectors) = value else {
+        return Err(format!("`vectors` is {}; it must be an object of one vector a space", shape(&value)));
+    };
+    let named = |(space, value): (String, Value)| {
+        let vector = numbers(&format!("vectors.{space}"), &value)?;
+        Ok((space, vector))
+    };
+    vectors.into_iter().filter(|(_, value)| !value.is_null()).map(named).collect()
 }
 
 /// The `metadata` object together with the other keys of the top level.

@@ -160,6 +160,18 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn stored_chunks(&self, id: &DocumentId) -> Result<Vec<StoredChunk>> {
+        self.first_chunks(id, usize::MAX)
+    }
+
+    /// The first chunk of a document, with its vectors as given; `None` where it has no chunk or there is no such document.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn first_chunk(&self, id: &DocumentId) -> Result<Option<StoredChunk>> {
+        Ok(self.first_chunks(id, 1)?.pop())
+    }
+
+    fn first_chunks(&self, id: &DocumentId, chunks_max: usize) -> Result<Vec<StoredChunk>> {
         let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
         let table = rows::open(self.transaction(), CHUNKS)?;
         let spaces = self.0.record.spaces.iter().map(|&space| Ok((space, space_record(self.transaction(), space)?)));
@@ -171,7 +183,7 @@ impl Snapshot {
             let vectors = vectors.collect::<Result<_>>()?;
             Ok(StoredChunk { ordinal, start: start as usize, end: end as usize, heading, vectors })
         };
-        self.document_record(number)?.chunks().map(chunk).collect()
+        self.document_record(number)?.chunks().take(chunks_max).map(chunk).collect()
     }
 
     fn stored_vector(&self, space: u32, record: &SpaceRecord, chunk: u32) -> Result<Vec<f32>> {

@@ -35,8 +35,10 @@ impl CollectionSettings {
             return Err(Error::invalid(format!("{count} vector spaces were asked for; the limit is {SPACES_MAX}")));
         }
         for (index, space) in self.spaces.iter().enumerate() {
-            validate_collection_name(&space.name)
-                .map_err(|_| Error::invalid(format!("`{}` cannot name a vector space", space.name.escape_debug())))?;
+            validate_collection_name(&space.name).map_err(|_| {
+                let name = space.name.escape_debug();
+                Error::invalid(format!("`{name}` cannot name a vector space; use letters, digits, `.`, `_` and `-`"))
+            })?;
             if space.dims == 0 || space.dims > DIMS_MAX {
                 let SpaceSettings { name, dims, .. } = space;
                 return Err(Error::invalid(format!("space `{name}` has {dims} dimensions; use 1 to {DIMS_MAX}")));

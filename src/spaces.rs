@@ -1,0 +1,231 @@
+//! Where do the vectors of a space come from? From a model, loaded at first use, or from whoever adds and asks.
+//!
+//! Invariants: a model is taken only if it makes the vectors that are stored; collections and spaces of the same model
+//! share it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use quiverdb_storage::{Metric, SpaceSettings};
+
+use crate::config::{DEFAULT_SPACE, Model, SpaceConfig, StoredSpace};
+use crate::embed::{self, Embedder, ModelSpec};
+use crate::error::called;
+use crate::types::SpaceStats;
+use crate::{Error, Result};
+
+/// The model of collections that name none.
+const DEFAULT_MODEL: &str = "builtin";
+
+/// A vector space of a collection.
+pub(crate) struct Space {
+    /// Its place among the spaces of the collection: storage counts them.
+    pub(crate) index: usize,
+    pub(crate) settings: SpaceSettings,
+    /// The collection's name, for messages.
+    collection: String,
+    stored: StoredSpace,
+    models: Arc<Models>,
+    embedder: OnceLock<Arc<dyn Embedder>>,
+}
+
+impl Space {
+    /// A space as it is stored; its model is not loaded yet.
+    pub(crate) fn new(
+        collection: &str,
+        index: usize,
+        settings: SpaceSettings,
+        stored: StoredSpace,
+        models: &Arc<Models>,
+    ) -> Self {
+        let (collection, models) = (collection.to_owned(), Arc::clone(models));
+        Self { index, settings, collection, stored, models, embedder: OnceLock::new() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        self.settings.name == DEFAULT_SPACE
+    }
+
+    /// The model; `None` where vectors are external.
+    pub(crate) fn spec(&self) -> Option<&ModelSpec> {
+        self.stored.model.as_ref()
+    }
+
+    pub(crate) fn has_model(&self) -> bool {
+        self.stored.model.is_some()
+    }
+
+    /// The model, loaded at first use; `None` where vectors are external.
+    ///
+    /// # Errors
+    /// [`Error::ModelRequired`] where it is an application's own and was not given.
+    pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
+        if let Some(embedder) = self.embedder.get() {
+            return Ok(Some(embedder));
+        }
+        match (&self.stored.model, &self.stored.model_source) {
+            (Some(_), Some(source)) => self.accept(self.models.open(source)?)?,
+            (Some(spec), None) => {
+                let (collection, model) = (self.collection.clone(), spec.id.clone());
+                return Err(Error::ModelRequired { collection, space: self.further_name(), model });
+            }
+            (None, _) => {}
+        }
+        Ok(self.embedder.get())
+    }
+
+    pub(crate) fn hybrid_weight(&self) -> f32 {
+        self.stored.model.as_ref().map_or(1.0, |spec| spec.hybrid_weight)
+    }
+
+    pub(crate) fn model_name(&self) -> &str {
+        self.stored.model.as_ref().map_or("external", |spec| spec.id.as_str())
+    }
+
+    fn further_name(&self) -> Option<String> {
+        (!self.is_default()).then(|| self.settings.name.clone())
+    }
+
+    /// How messages call it.
+    pub(crate) fn called(&self) -> String {
+        called(&self.collection, self.further_name().as_deref())
+    }
+
+    /// Refuses vectors of other dimensions, and such as no metric can rank.
+    pub(crate) fn validate_vector(&self, vector: &[f32], owner: &str) -> Result<()> {
+        self.expect_dims(vector.len())?;
+        let place = if self.is_default() { String::new() } else { format!(" in space `{}`", self.settings.name) };
+        let refused = |reason| Error::invalid(format!("{owner}: the vector{place} {reason}"));
+        self.settings.metric.validate(vector).map_err(refused)
+    }
+
+    fn expect_dims(&self, got: usize) -> Result<()> {
+        let expected = self.settings.dims;
+        if got == expected {
+            return Ok(());
+        }
+        Err(Error::DimensionMismatch {
+            collection: self.collection.clone(),
+            space: self.further_name(),
+            model: self.model_name().to_owned(),
+            expected,
+            got,
+        })
+    }
+
+    /// What is set explicitly must be what is stored. A model that is named is loaded and taken.
+    pub(crate) fn compare(&self, given: &SpaceConfig) -> Result<()> {
+        let SpaceConfig { model, metric } = given;
+        let stored = self.settings.metric;
+        if let Some(metric) = metric.filter(|metric| *metric != stored) {
+            return Err(Error::invalid(format!(
+                "{} was made with the metric `{}`; got `{}`. Leave it out, or make another collection",
+                self.called(),
+                stored.name(),
+                metric.name()
+            )));
+        }
+        match model {
+            // Loaded by what needs it, so that all else works without.
+            Model::Unset => Ok(()),
+            Model::Named(source) => self.accept(self.models.open(source)?),
+            Model::Given(embedder) => self.accept(Arc::clone(embedder)),
+            Model::External(dims) => self.expect_external(*dims),
+        }
+    }
+
+    /// Takes a model for this space if it makes the vectors that are stored.
+    pub(crate) fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
+        let given = embedder.spec();
+        if let Some(difference) = embed::identity_difference(self.stored.model.as_ref(), given) {
+            return Err(self.mismatch(given.id.clone(), difference));
+        }
+        self.embedder.get_or_init(|| embedder);
+        Ok(())
+    }
+
+    fn expect_external(&self, dims: usize) -> Result<()> {
+        if self.has_model() {
+            let whose = if self.is_default() { "the collection has a model" } else { "the space has a model" };
+            return Err(self.mismatch("external vectors".into(), whose.into()));
+        }
+        self.expect_dims(dims)
+    }
+
+    fn mismatch(&self, given: String, difference: String) -> Error {
+        Error::ModelMismatch {
+            collection: self.collection.clone(),
+            space: self.further_name(),
+            stored: self.model_name().to_owned(),
+            given,
+            difference,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> SpaceStats {
+        let SpaceSettings { name, dims, metric } = self.settings.clone();
+        SpaceStats { name, model: self.model_name().to_owned(), dims, metric }
+    }
+}
+
+/// A space that is to be made, its model loaded.
+pub(crate) struct NewSpace {
+    pub(crate) settings: SpaceSettings,
+    pub(crate) stored: StoredSpace,
+    /// `None` where vectors are external.
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+}
+
+impl NewSpace {
+    /// # Errors
+    /// [`Error::Model`] where there is no such model; [`Error::InvalidInput`] for a metric that is not the model's.
+    pub(crate) fn of(models: &Models, name: &str, config: &SpaceConfig) -> Result<Self> {
+        let SpaceConfig { model, metric } = config;
+        let (embedder, model_source) = match model {
+            Model::Unset => (models.open(DEFAULT_MODEL)?, Some(DEFAULT_MODEL.to_owned())),
+            Model::Named(source) => (models.open(source)?, Some(embed::durable_source(source)?)),
+            Model::Given(embedder) => (Arc::clone(embedder), None),
+            Model::External(dims) => {
+                let settings = SpaceSettings { name: name.into(), dims: *dims, metric: metric.unwrap_or_default() };
+                let stored = StoredSpace { model: None, model_source: None };
+                return Ok(Self { settings, stored, embedder: None });
+            }
+        };
+        let spec = embedder.spec().clone();
+        validate_metric(&spec, *metric)?;
+        let settings = SpaceSettings { name: name.into(), dims: spec.dims, metric: spec.metric };
+        Ok(Self { settings, stored: StoredSpace { model: Some(spec), model_source }, embedder: Some(embedder) })
+    }
+}
+
+fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
+    match given {
+        Some(metric) if metric != spec.metric => Err(Error::invalid(format!(
+            "model {} is made for the metric `{}`; got `{}`. Leave the metric out, or use external vectors",
+            spec.id,
+            spec.metric.name(),
+            metric.name()
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The models that are open, by source; collections share one copy of the weights.
+#[derive(Default)]
+pub(crate) struct Models(Mutex<HashMap<String, Arc<dyn Embedder>>>);
+
+impl Models {
+    pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(embedder) = open.get(source) {
+            return Ok(Arc::clone(embedder));
+        }
+        let embedder = embed::open(source)?;
+        open.insert(source.to_owned(), Arc::clone(&embedder));
+        Ok(embedder)
+    }
+}
