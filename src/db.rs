@@ -18,6 +18,7 @@ use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
 use crate::embed::ModelSpec;
 use crate::ingest::{self, AddOptions, OwnVectors};
+use crate::models::{LoadHealth, MemoryLimits};
 use crate::parts::Parts;
 use crate::query;
 use crate::spaces::{Models, NewSpace};
@@ -108,6 +109,16 @@ impl Database {
     /// [`Error::Storage`] where the database cannot be read.
     pub fn has_collection(&self, name: &str) -> Result<bool> {
         Ok(self.store.collection(name)?.is_some())
+    }
+
+    /// Bounds the memory of models: those that nobody uses are dropped, and loaded again at their next use.
+    pub fn limit_models(&self, limits: MemoryLimits) {
+        self.models.limit(limits);
+    }
+
+    /// Every model that this database was asked for: whether it is in memory, what it takes, why it failed to load.
+    pub fn models(&self) -> Vec<LoadHealth> {
+        self.models.health()
     }
 
     /// Drops a collection with all it holds.

@@ -21,7 +21,7 @@
 //!
 //! ```text
 //! ingest:  load -> chunk -> embed -> commit ............ seal
-//! query :  embed -> retrieve (dense + text, filtered) -> fuse -> hydrate
+//! query :  embed -> retrieve (dense + text, filtered) -> fuse -> rerank -> hydrate
 //! ```
 //!
 //! # The map: a question per module
@@ -32,6 +32,8 @@
 //! | [`config`] | How should a collection be made? |
 //! | [`chunk`] | Where does one passage end and the next begin? |
 //! | [`embed`] | How does text become vectors? |
+//! | [`rerank`] | Which of these passages answers best? |
+//! | [`models`] | Which models are there, and which are in memory? |
 //! | [`formats`] | How do files become documents? |
 //! | [`fuse`] | How do two ranked lists become one? |
 //! | `markdown` | Where are the headings of a Markdown text? |
@@ -63,8 +65,10 @@ pub mod formats;
 pub mod fuse;
 mod ingest;
 mod markdown;
+pub mod models;
 mod parts;
 mod query;
+pub mod rerank;
 mod spaces;
 pub mod types;
 
@@ -74,6 +78,7 @@ pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
 pub use ingest::AddOptions;
 pub use quiverdb_storage::{DocumentId, Filter, Language, Metric};
+pub use rerank::Reranker;
 pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};
 
 /// The README's code, compiled and run as it stands there.

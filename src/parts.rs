@@ -17,6 +17,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) info: CollectionInfo,
     pub(crate) config: StoredConfig,
+    pub(crate) models: Arc<Models>,
     spaces: Vec<Space>,
     /// The place of the default space among them.
     default: usize,
@@ -41,7 +42,7 @@ impl Parts {
         }
         let default = spaces.iter().position(Space::is_default);
         let default = default.ok_or_else(|| corrupt(format!("there is no space `{DEFAULT_SPACE}`")))?;
-        Ok(Self { store: store.clone(), info, config, spaces, default })
+        Ok(Self { store: store.clone(), info, config, models: Arc::clone(models), spaces, default })
     }
 
     /// The default space.

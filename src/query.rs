@@ -1,9 +1,11 @@
-//! How is a question answered? The recipe of the second flow: embed, retrieve, fuse, hydrate.
+//! How is a question answered? The recipe of the second flow: embed, retrieve, fuse, rerank, hydrate.
 //!
 //! Invariants: the filter takes part in retrieval, so `limit` hits come back if so many chunks match; a chunk that
 //! only one leg brought gets its exact score in the other before the two are fused; equal scores are ordered by
 //! document id and chunk; what a query in the query syntax does not let through is no hit in any mode; all of a query
 //! takes place in one vector space.
+
+mod second_look;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -15,6 +17,7 @@ use serde_json::Value;
 use crate::embed::{NoStatistics, WordStatistics, vocabulary_fit};
 use crate::fuse::{self, Fusion};
 use crate::parts::Parts;
+use crate::query::second_look::SecondLook;
 use crate::spaces::Space;
 use crate::types::{Hit, Mode, Query, Ranks, Scores, SearchResults, Timings};
 use crate::{Error, Result};
@@ -38,13 +41,17 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let matches = syntax.map(|syntax| snapshot.text_matches(&syntax, allowed.as_ref())).transpose()?;
     let scope = Scope { allowed, matches };
     let mut depth = query.candidates.unwrap_or_else(|| depth(query, mode)).max(query.limit);
+    let mut second_look = SecondLook::of(parts, query, question.words.as_deref())?;
     let (ranked, retrieved, degraded, plan) = loop {
         let legs = retrieve(snapshot, &question, &scope, depth)?;
         let retrieved = Instant::now();
-        let ranked = rank(snapshot, &question, &legs)?;
+        let ranked = rank(snapshot, &question, &legs, second_look.as_mut())?;
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
-            break (ranked, retrieved, degraded(space, &legs, &scope, query_cut), legs.dense.segments);
+            let mut left_out = degraded(space, &legs, &scope, query_cut);
+            left_out.extend(second_look.as_ref().and_then(SecondLook::degraded));
+            let left_out = (!left_out.is_empty()).then(|| left_out.join(". "));
+            break (ranked, retrieved, left_out, legs.dense.segments);
         }
         depth *= 4;
     };
@@ -52,12 +59,14 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let hits = ranked.into_iter().map(Candidate::into_hit).collect();
 
     let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+    let rerank_ms = second_look.map_or(0.0, |look| look.spent().as_secs_f64() * 1e3);
     let end = Instant::now();
     let timings_ms = Timings {
         embed: ms(start, embedded),
         filter: ms(embedded, filtered),
         retrieve: ms(filtered, retrieved),
-        fuse: ms(retrieved, fused),
+        fuse: ms(retrieved, fused) - rerank_ms,
+        rerank: rerank_ms,
         hydrate: ms(fused, end),
         total: ms(start, end),
     };
@@ -93,10 +102,13 @@ impl Scope {
 /// Chunks that each leg is asked for, as long as the query does not say: more than are wanted where some are dropped or
 /// change places.
 fn depth(query: &Query, mode: Mode) -> usize {
+    let reranked = query.rerank.as_ref().map_or(0, |rerank| rerank.depth);
     match mode {
-        Mode::Hybrid => CANDIDATES_MIN.max(query.limit * 4),
-        Mode::Dense | Mode::Text if query.group || query.mmr.is_some() => CANDIDATES_MIN.max(query.limit * 4),
-        Mode::Dense | Mode::Text => query.limit,
+        Mode::Hybrid => CANDIDATES_MIN.max(query.limit * 4).max(reranked),
+        Mode::Dense | Mode::Text if query.group || query.mmr.is_some() => {
+            CANDIDATES_MIN.max(query.limit * 4).max(reranked)
+        }
+        Mode::Dense | Mode::Text => query.limit.max(reranked),
     }
 }
 
@@ -155,8 +167,8 @@ fn query_vector(
     Ok((Some(embeddings.values), embeddings.truncated > 0))
 }
 
-/// What of the query was left out, in words; `None` where nothing was.
-fn degraded(space: &Space, legs: &Legs, scope: &Scope, query_cut: bool) -> Option<String> {
+/// What of the query was left out, a sentence each.
+fn degraded(space: &Space, legs: &Legs, scope: &Scope, query_cut: bool) -> Vec<String> {
     let mut left_out = Vec::new();
     if let (true, Some(spec)) = (query_cut, space.spec()) {
         left_out.push(format!("the vector search read the first {} tokens of the query alone", spec.max_tokens));
@@ -173,8 +185,7 @@ fn degraded(space: &Space, legs: &Legs, scope: &Scope, query_cut: bool) -> Optio
     let capped = scope.matches.as_ref().map_or(&[][..], TextMatches::words_capped);
     let longer = (!capped.is_empty())
         .then(|| format!("64 of the words that `{}` stands for were looked up; write more of it", capped.join("`, `")));
-    let sentences: Vec<String> = shorter.into_iter().chain(longer).collect();
-    (!sentences.is_empty()).then(|| sentences.join(". "))
+    shorter.into_iter().chain(longer).collect()
 }
 
 /// How common words are in the collection, as the snapshot sees it.
@@ -227,23 +238,39 @@ fn retrieve(snapshot: &Snapshot, question: &Question<'_>, scope: &Scope, depth: 
 struct Candidate {
     chunk: ChunkNumber,
     score: f32,
+    /// What the reranker gave; 0 where it did not judge. Orders where probabilities are too near to 1 to differ.
+    logit: f32,
     scores: Scores,
     ranks: Ranks,
     passage: Option<quiverdb_storage::HydratedChunk>,
 }
 
 /// Fuses the legs and keeps the hits that the query asks for, hydrated.
-fn rank(snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Result<Vec<Candidate>> {
+fn rank(
+    snapshot: &Snapshot,
+    question: &Question<'_>,
+    legs: &Legs,
+    second_look: Option<&mut SecondLook<'_>>,
+) -> Result<Vec<Candidate>> {
     let Question { query, space, mode, .. } = question;
     let mut candidates = join_legs(snapshot, question, legs)?;
     score(question, legs, &mut candidates)?;
+    let reranked = second_look.is_some();
+    if let Some(second_look) = second_look {
+        second_look.judge(snapshot, &mut candidates)?;
+    }
     if let Some(floor) = query.min_score {
         candidates.retain(|candidate| candidate.score >= floor);
     }
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk.cmp(&b.chunk)));
+    candidates.sort_by(|a, b| a.before(b).then(a.chunk.cmp(&b.chunk)));
     let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
     if let Some(lambda) = query.mmr {
-        let relevance = ordered.iter().map(|candidate| relevance(space, *mode, legs, candidate.score)).collect();
+        // A reranker's scores are probabilities already.
+        let of_one = |candidate: &Candidate| match reranked {
+            true => candidate.score,
+            false => relevance(space, *mode, legs, candidate.score),
+        };
+        let relevance = ordered.iter().map(of_one).collect();
         ordered = diversify(space, snapshot, ordered, relevance, lambda, query.limit)?;
     }
     ordered.truncate(query.limit);
@@ -273,8 +300,8 @@ fn join_legs(snapshot: &Snapshot, question: &Question<'_>, legs: &Legs) -> Resul
         .into_iter()
         .map(|(chunk, (ranks, dense))| {
             let text = legs.text.as_ref().map(|text| text.score(chunk));
-            let scores = Scores { dense, text, fused: None };
-            Candidate { chunk, score: 0.0, scores, ranks, passage: None }
+            let scores = Scores { dense, text, ..Scores::default() };
+            Candidate { chunk, score: 0.0, logit: 0.0, scores, ranks, passage: None }
         })
         .collect())
 }
@@ -329,13 +356,12 @@ fn hydrate_in_order(snapshot: &Snapshot, candidates: Vec<Candidate>, query: &Que
     let mut rest = candidates.into_iter().peekable();
     while ordered.len() < wanted {
         let Some(first) = rest.next() else { break };
-        let score = first.score;
         let mut equals = vec![first];
-        while let Some(next) = rest.next_if(|next| next.score.total_cmp(&score) == Ordering::Equal) {
+        while let Some(next) = rest.next_if(|next| equals[0].before(next) == Ordering::Equal) {
             equals.push(next);
         }
         for candidate in &mut equals {
-            candidate.passage = Some(snapshot.hydrate(candidate.chunk)?);
+            candidate.hydrate(snapshot)?;
         }
         equals.sort_by(|a, b| place_of(a).cmp(&place_of(b)));
         equals.retain(|candidate| !query.group || place_of(candidate).is_none_or(|(id, _)| seen.insert(id.clone())));
@@ -379,8 +405,21 @@ fn diversify(
 }
 
 impl Candidate {
+    /// The order of scores, best first.
+    fn before(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(other.logit.total_cmp(&self.logit))
+    }
+
+    /// Reads its passage, once.
+    fn hydrate(&mut self, snapshot: &Snapshot) -> Result<()> {
+        if self.passage.is_none() {
+            self.passage = Some(snapshot.hydrate(self.chunk)?);
+        }
+        Ok(())
+    }
+
     fn into_hit(self) -> Hit {
-        let Self { chunk: _, score, scores, ranks, passage } = self;
+        let Self { chunk: _, score, logit: _, scores, ranks, passage } = self;
         let passage = passage.expect("candidates are hydrated before they become hits");
         Hit {
             document: passage.document,

@@ -3,14 +3,15 @@
 //! Invariants: a model is taken only if it makes the vectors that are stored; collections and spaces of the same model
 //! share it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use quiverdb_storage::{Metric, SpaceSettings};
 
 use crate::config::{DEFAULT_SPACE, Model, SpaceConfig, StoredSpace};
 use crate::embed::{self, Embedder, ModelSpec};
 use crate::error::called;
+use crate::models::{LoadHealth, Loaded, MemoryLimits};
+use crate::rerank::{self, Rerank, Reranker};
 use crate::types::SpaceStats;
 use crate::{Error, Result};
 
@@ -214,18 +215,42 @@ fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
     }
 }
 
-/// The models that are open, by source; collections share one copy of the weights.
+/// The models of a database, by source: collections, spaces and searches share one copy of the weights.
 #[derive(Default)]
-pub(crate) struct Models(Mutex<HashMap<String, Arc<dyn Embedder>>>);
+pub(crate) struct Models {
+    embedders: Loaded<dyn Embedder>,
+    rerankers: Loaded<dyn Reranker>,
+}
 
 impl Models {
     pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(embedder) = open.get(source) {
-            return Ok(Arc::clone(embedder));
+        self.embedders.get(source, || {
+            let embedder = embed::open(source)?;
+            let bytes = embedder.memory_bytes();
+            Ok((embedder, bytes))
+        })
+    }
+
+    /// The model that a search reranks with.
+    pub(crate) fn reranker(&self, rerank: &Rerank) -> Result<Arc<dyn Reranker>> {
+        match &rerank.model {
+            rerank::Model::Given(model) => Ok(Arc::clone(model)),
+            rerank::Model::Named(source) => self.rerankers.get(source, || {
+                let reranker = rerank::open(source)?;
+                let bytes = reranker.memory_bytes();
+                Ok((reranker, bytes))
+            }),
         }
-        let embedder = embed::open(source)?;
-        open.insert(source.to_owned(), Arc::clone(&embedder));
-        Ok(embedder)
+    }
+
+    pub(crate) fn limit(&self, limits: MemoryLimits) {
+        self.embedders.limit(limits);
+        self.rerankers.limit(limits);
+    }
+
+    pub(crate) fn health(&self) -> Vec<LoadHealth> {
+        let mut health = self.embedders.health();
+        health.extend(self.rerankers.health());
+        health
     }
 }

@@ -18,6 +18,7 @@ mod library;
 mod lock;
 mod offline;
 mod refusals;
+mod reranking;
 mod scenes;
 mod search_quality;
 mod spaces;

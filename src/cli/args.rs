@@ -89,6 +89,8 @@ pub(crate) enum Verb {
     Dump,
     /// Turn lines on stdin into vectors, one {"embedding": [...]} a line
     Embed(Embed),
+    /// Judge lines on stdin by how well they answer a query, best first
+    Rerank(RerankLines),
     /// List, show or make models
     Models(Models),
     /// Measure the quality of search: nDCG@10, recall, MRR@10 and latency
@@ -131,6 +133,15 @@ pub(crate) struct Search {
     /// The same from a file: a JSON array, or what `quiver embed` prints; `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "queries")]
     pub(crate) vector_file: Option<PathBuf>,
+    /// Have this cross-encoder judge the best candidates again: a model's directory
+    #[arg(long, value_name = "M")]
+    pub(crate) rerank: Option<String>,
+    /// How many candidates it judges [default: 50]
+    #[arg(long, value_name = "N", requires = "rerank")]
+    pub(crate) rerank_depth: Option<usize>,
+    /// Stop judging after so many milliseconds
+    #[arg(long, value_name = "MS", requires = "rerank")]
+    pub(crate) rerank_ms: Option<u64>,
     /// Read the query's signs: "a phrase", prefix*, fuzzy~, +required, -excluded, AND, OR, NOT and parentheses, as in
     /// --syntax '+"data race" (thread* OR mutx~) -tokio'. Only passages that satisfy it are hits, in every mode
     #[arg(long)]
@@ -360,6 +371,16 @@ pub(crate) struct Embed {
     /// The lines are queries, not passages
     #[arg(long)]
     pub(crate) query: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RerankLines {
+    /// What the lines should answer; several words need no quotes
+    #[arg(required = true, value_name = "QUERY")]
+    pub(crate) query: Vec<String>,
+    /// A cross-encoder's directory
+    #[arg(long, value_name = "M")]
+    pub(crate) model: String,
 }
 
 #[derive(Args)]

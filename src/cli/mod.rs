@@ -18,6 +18,7 @@ mod operate;
 mod output;
 mod passage;
 mod progress;
+mod rerank;
 mod sample;
 mod search;
 mod session;
@@ -79,6 +80,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Compact => operate::compact(session),
         Verb::Dump => operate::dump(session),
         Verb::Embed(arguments) => embed::run(session, &arguments),
+        Verb::Rerank(arguments) => rerank::run(session, &arguments),
         Verb::Models(arguments) => models::run(session, arguments.verb),
         Verb::Eval(arguments) => eval::run(session, &arguments),
         Verb::Bench(arguments) => bench::run(session, &arguments.verb),

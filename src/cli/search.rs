@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use quiverdb::context::place;
 use quiverdb::eval::EvalQuery;
+use quiverdb::rerank::Rerank;
 use quiverdb::types::SegmentSearch;
 use quiverdb::{Collection, DocumentId, Hit, Mode, Query, SearchResults};
 use serde::Serialize;
@@ -114,6 +116,9 @@ fn configured(arguments: &Search, query: Query) -> Query {
     if let Some(lambda) = arguments.mmr {
         query = query.mmr(lambda);
     }
+    if let Some(rerank) = rerank(arguments) {
+        query = query.rerank(rerank);
+    }
     if arguments.explain {
         query = query.explain();
     }
@@ -121,6 +126,18 @@ fn configured(arguments: &Search, query: Query) -> Query {
         query = query.syntax();
     }
     query.group(arguments.group)
+}
+
+/// How the candidates are judged again, where asked.
+fn rerank(arguments: &Search) -> Option<Rerank> {
+    let mut rerank = Rerank::named(arguments.rerank.clone()?);
+    if let Some(depth) = arguments.rerank_depth {
+        rerank = rerank.depth(depth);
+    }
+    if let Some(ms) = arguments.rerank_ms {
+        rerank = rerank.budget(Duration::from_millis(ms));
+    }
+    Some(rerank)
 }
 
 fn answer(output: &Output, collection: &Collection, arguments: &Search, query: Query) -> Result<()> {
@@ -227,6 +244,7 @@ fn explain(hit: &Hit) -> String {
         leg("dense", hit.scores.dense, hit.ranks.dense),
         leg("text", hit.scores.text, hit.ranks.text),
         leg("fused", hit.scores.fused, None),
+        leg("rerank", hit.scores.rerank, None),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
@@ -258,6 +276,7 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
             ("filter", timings.filter),
             ("retrieve", timings.retrieve),
             ("fuse", timings.fuse),
+            ("rerank", timings.rerank),
             ("hydrate", timings.hydrate),
         ];
         let stages = stages.map(|(stage, ms)| format!("{stage} {}", duration(ms)));
@@ -316,7 +335,7 @@ mod tests {
             heading: "Title > Section".into(),
             metadata: json!({"source": "/notes/a.md"}),
             score: 0.521,
-            scores: Scores { dense: Some(0.61), text: Some(8.3), fused: Some(0.521) },
+            scores: Scores { dense: Some(0.61), text: Some(8.3), fused: Some(0.521), rerank: None },
             ranks: Ranks { dense: Some(2), text: None },
         }
     }

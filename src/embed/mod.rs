@@ -51,6 +51,11 @@ pub trait Embedder: Send + Sync {
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
         words_and_marks(text)
     }
+
+    /// The bytes that its weights take in memory, where it knows.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// How common words are in a collection.

@@ -29,3 +29,7 @@ pub(crate) fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
         }
     }
 }
+
+pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+    Err(Error::model(directory.name(), "cross-encoders come with the next change"))
+}

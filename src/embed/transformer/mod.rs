@@ -102,6 +102,17 @@ fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
     Err(Error::FeatureMissing { what: format!("the transformer model in {}", directory.name()), feature: "candle" })
 }
 
+/// Loads the engine that judges with this directory: an encoder with a head for classification.
+#[cfg(feature = "candle")]
+pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+    super::candle::load_classifier(directory)
+}
+
+#[cfg(not(feature = "candle"))]
+pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+    Err(Error::FeatureMissing { what: format!("the cross-encoder in {}", directory.name()), feature: "candle" })
+}
+
 /// Runs `run` over packs of sequences, each on a core of its own, and puts the rows that it makes of each sequence (as many
 /// numbers for every one) in the order of `sequences`.
 pub(crate) fn run_packed(

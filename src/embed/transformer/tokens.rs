@@ -11,6 +11,10 @@ use tokenizers::{Tokenizer, TruncationDirection};
 use crate::embed::spec::ModelDirectory;
 use crate::{Error, Result};
 
+mod pairs;
+
+pub(crate) use self::pairs::Pair;
+
 /// The tokenizer of a model.
 pub(crate) struct Tokens {
     tokenizer: Tokenizer,
@@ -60,10 +64,8 @@ impl Tokens {
 
     /// The ids of `text`, cut to the model's limit.
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
-        let lowered = self.lowercase.then(|| text.to_lowercase());
         let failed = |error| Error::Embedding(format!("the tokenizer failed: {error}"));
-        let text = lowered.as_deref().unwrap_or(text);
-        let mut encoding = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+        let mut encoding = self.plain(text)?;
         let room = self.max_tokens - self.special();
         let truncated = encoding.len() > room;
         if truncated {
