@@ -58,7 +58,7 @@ fn each_space_answers_in_its_own_way() {
     let things = things(&db);
     assert_eq!(ids(&search(&things, in_colour([0.0, 1.0, 0.0]))), ["fir", "sea", "rose"]);
     assert_eq!(ids(&search(&things, Query::text("flower and thorns")))[0], "rose");
-    // Passages are seen by their first letter, queries by their last: `crew` by its `w`... unless a title stands before.
+    // Passages are seen by their first letter, queries by their last.
     for (query, expected) in [("pizza", "rose"), ("smile", "fir")] {
         let hits = search(&things, Query::text(query).space("letters").mode(Mode::Dense));
         assert_eq!((ids(&hits)[0].as_str(), hits[0].score), (expected, 1.0), "{query}");
@@ -492,4 +492,31 @@ fn sealed_spaces_find_the_nearest_with_filters_and_after_reopening() {
     db.compact().unwrap();
     assert_eq!(search(&things, Query::vector(hues[17].clone()).space("hue").group(true)).len(), 10);
     assert_eq!(db.check().unwrap(), Vec::<String>::new());
+}
+
+/// Hundreds of chunks with the very same vector are neighbours of each other in a graph; the way to the others must not end
+/// there.
+#[test]
+fn long_documents_do_not_hide_each_other() {
+    let mut chance = Chance::of(5);
+    let hues: Vec<Vec<f32>> = (0..60).map(|_| random_vector(&mut chance, HUES)).collect();
+    let folder = folder();
+    let db = Database::open(folder.path()).unwrap();
+    let config = CollectionConfig::new()
+        .chunk_tokens(32)
+        .chunk_overlap(0)
+        .space("hue", SpaceConfig::external(HUES).metric(Metric::L2));
+    let things = db.collection_with("things", config).unwrap();
+    let document =
+        |(id, hue): (i64, &Vec<f32>)| Document::new(id, long_text("walruses", 26)).vector_in("hue", hue.clone());
+    things.add_many((0..).zip(&hues).map(document)).unwrap();
+    let stats = things.stats().unwrap();
+    assert!(stats.segments >= 1 && stats.chunks > 100 * 60, "{stats:?}");
+    for (id, hue) in hues.iter().enumerate() {
+        let hits = search(&things, Query::vector(hue.clone()).space("hue"));
+        assert!(ids(&hits).iter().all(|found| *found == id.to_string()), "{id}: {:?}", ids(&hits));
+    }
+    let queries: Vec<Vec<f32>> = (0..20).map(|_| random_vector(&mut chance, HUES)).collect();
+    let recall = recall(&things, &hues, &queries, None);
+    assert!(recall >= 0.97, "recall: {recall}");
 }

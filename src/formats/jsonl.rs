@@ -241,11 +241,13 @@ mod tests {
 
     #[test]
     fn all_fields_are_taken() {
-        let line = r#"{"id":"a","text":"t","title":"T","metadata":{"x":1},"vector":[1,2.5],"year":2020}"#;
+        let line =
+            r#"{"id":"a","text":"t","title":"T","metadata":{"x":1},"vector":[1,2.5],"vectors":{"b":[3]},"year":2020}"#;
         let document = read(line).remove(0).unwrap();
         assert_eq!(document.id, "a".into());
         assert_eq!((document.text.as_str(), document.title.as_deref()), ("t", Some("T")));
         assert_eq!(document.vector, Some(vec![1.0, 2.5]));
+        assert_eq!(document.vectors, [("b".to_owned(), vec![3.0])].into());
         assert_eq!(document.metadata, json!({"x": 1, "year": 2020}));
     }
 
@@ -285,6 +287,7 @@ mod tests {
         );
         assert!(reason("{\"text\":\"\",\"id\":18446744073709551615}").contains("must be a string or a whole number"));
         assert_eq!(reason("{\"vector\":[1,null]}"), "line 1: `vector[1]` is null; it must be a number");
+        assert_eq!(reason("{\"vectors\":{\"a\":1}}"), "line 1: `vectors.a` is 1; it must be an array of numbers");
         assert_eq!(
             reason("{\"text\":\"\",\"metadata\":[]}"),
             "line 1: `metadata` is an array of 0; it must be an object"

@@ -169,6 +169,106 @@ fn vectors_of_your_own_come_as_jsonl() {
     assert_eq!((&answer["hits"][0]["document"], &answer["mode"]), (&json!("b"), &json!("text")));
 }
 
+/// A shell with a collection of two further spaces and two documents.
+fn shell_with_spaces() -> Shell {
+    let shell = Shell::new();
+    let spaces = ["--space", "again=builtin", "--space", "colour=external:3:dot"];
+    shell.run(&[&["collections", "create", "things"], &spaces[..]].concat()).expect(0);
+    let rows = concat!(
+        r#"{"id": "rose", "text": "A flower with thorns.", "vectors": {"colour": [0.9, 0, 0.1]}}"#,
+        "\n",
+        r#"{"id": "fir", "text": "A tree with needles.", "vectors": {"colour": [0, 0.8, 0.2], "again": null}}"#,
+    );
+    shell.feed(&["add", "-c", "things", "-"], rows).expect(0);
+    shell
+}
+
+#[test]
+fn several_spaces_are_made_filled_and_searched() {
+    let shell = shell_with_spaces();
+    let answer = |more: &[&str]| {
+        let answer = shell.json(&[&["search", "-c", "things", "--json"], more].concat());
+        (answer["hits"][0]["document"].as_str().unwrap().to_owned(), answer["mode"].as_str().unwrap().to_owned())
+    };
+    let expected = |id: &str, mode: &str| (id.to_owned(), mode.to_owned());
+    assert_eq!(answer(&["--space", "colour", "--vector", "[0, 1, 0]"]), expected("fir", "dense"));
+    assert_eq!(answer(&["--space", "colour", "--vector", "[-1,0,-1]", "thorns"]), expected("rose", "hybrid"));
+    assert_eq!(answer(&["--space", "again", "something with thorns"]), expected("rose", "hybrid"));
+    shell.write("green.json", "[0,\n 1, 0]");
+    assert_eq!(answer(&["--space", "colour", "--vector-file", "green.json"]), expected("fir", "dense"));
+    // What `embed` prints can be asked as it is.
+    let embedding = shell.feed(&["embed", "--query"], "needles of a tree\n").expect(0).stdout;
+    let read = shell.feed(&["search", "-c", "things", "--json", "--vector-file", "-"], &embedding).expect(0).json();
+    assert_eq!((&read["hits"][0]["document"], &read["mode"]), (&json!("fir"), &json!("dense")));
+    let people = shell.run(&["search", "-c", "things", "--space", "colour", "--vector", "[0, 1, 0]"]).expect(0);
+    assert!(
+        people.stdout.contains("needles") && people.stderr.contains("external"),
+        "{}{}",
+        people.stdout,
+        people.stderr
+    );
+}
+
+#[test]
+fn every_verb_shows_all_spaces() {
+    let shell = shell_with_spaces();
+    assert_eq!(
+        shell.json(&["get", "-c", "things", "rose", "--json"])[0]["vectors"]["colour"][0],
+        json!(f64::from(0.9_f32))
+    );
+    let shown = shell.json(&["collections", "show", "things", "--json"]);
+    let names: Vec<_> =
+        shown["spaces"].as_array().unwrap().iter().map(|space| space["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["default", "again", "colour"]);
+    assert_eq!(shown["spaces"][2], json!({"name": "colour", "model": "external", "dims": 3, "metric": "dot"}));
+    let spaces = &shell.json(&["stats", "--json"])["collections"][0]["spaces"];
+    assert_eq!(*spaces, shown["spaces"]);
+    let table = shell.run(&["stats"]).expect(0).stdout;
+    assert!(table.contains("space colour") && table.contains("space again"), "{table}");
+    let dump = shell.run(&["dump"]).expect(0).stdout;
+    assert!(dump.contains("vector colour: [0.9, 0.0, 0.1] of 3"), "{dump}");
+    assert_eq!(shell.json(&["check", "--json"]), json!({"violations": []}));
+    // What comes out goes in again as it is.
+    let documents = shell.run(&["get", "-c", "things", "rose", "fir", "--jsonl"]).expect(0).stdout;
+    let report = shell.feed(&["add", "-c", "things", "-", "--json"], &documents).expect(0).json();
+    assert_eq!(report["unchanged"], 2, "{report}");
+}
+
+#[test]
+fn mistakes_with_spaces_are_named() {
+    let shell = shell_with_spaces();
+    let search = |more: &[&str], words: &[&str]| {
+        shell.run(&[&["search", "-c", "things"], more].concat()).expect_refusal(2, words);
+    };
+    search(&["--space", "smell", "sweet"], &["`smell`", "`default`, `again`, `colour`"]);
+    search(&["--space", "colour", "red"], &["`colour`", "3 numbers"]);
+    search(&["--space", "colour", "--vector", "[1, 2]"], &["space `colour`", "got 2"]);
+    search(&["--vector", "[1, 2]"], &["collection `things`", "got 2"]);
+    search(&["--space", "colour", "--vector", "red"], &["--vector", "JSON"]);
+    search(&["--space", "colour", "--vector-file", "no.json"], &["no.json"]);
+    search(&["--space", "again", "--mode", "text", "red"], &["--space", "--mode text"]);
+    search(&["--vector", "[1]", "--mode", "text", "red"], &["vector", "--mode text"]);
+    let bad = [
+        (r#"{"id": 1, "text": "x"}"#, "`colour`"),
+        (r#"{"id": 2, "text": "x", "vectors": {"colour": [1, 2]}}"#, "space `colour`"),
+        (r#"{"id": 3, "text": "x", "vectors": {"colour": [1, 2, 3], "again": [1]}}"#, "`again`"),
+        (r#"{"id": 4, "text": "x", "vectors": {"colour": [1, 2, "3"]}}"#, "`vectors.colour[2]`"),
+        (r#"{"id": 5, "text": "x", "vectors": [[1, 2, 3]]}"#, "`vectors` is an array"),
+        (r#"{"id": 6, "vectors": {"colour": [1, 2, 3]}}"#, "neither text nor title"),
+    ];
+    let rows: Vec<&str> = bad.iter().map(|(row, _)| *row).collect();
+    let report = shell.feed(&["add", "-c", "things", "-", "--json"], &rows.join("\n")).expect(4).json();
+    let rejected = report["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), bad.len(), "{report:#}");
+    for (_, words) in bad {
+        assert!(rejected.iter().any(|entry| entry["reason"].as_str().unwrap().contains(words)), "{words}: {report:#}");
+    }
+    for (space, words) in [("x", "NAME=M"), ("x=external", "external:DIMS"), ("a b=builtin", "`a b`")] {
+        shell.run(&["collections", "create", "new", "--space", space]).expect_refusal(2, &[words]);
+    }
+    assert!(shell.run(&["collections", "show", "new"]).code == 2);
+}
+
 #[test]
 fn stats_check_and_dump_read_the_whole_database() {
     let shell = shell_with_docs();
