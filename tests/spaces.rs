@@ -520,3 +520,23 @@ fn long_documents_do_not_hide_each_other() {
     let recall = recall(&things, &hues, &queries, None);
     assert!(recall >= 0.97, "recall: {recall}");
 }
+
+/// Databases made before there were further spaces must open, and their documents count as unchanged: the configuration to
+/// the letter, and digests that another program computed.
+#[test]
+fn one_space_is_stored_as_before_there_were_several() {
+    let db = Database::in_memory().unwrap();
+    let document = || Document::new("a", "a text").title("A title").metadata(json!({"n": 1})).vector(vec![1.0, 0.5]);
+    let one = db.collection_with("one", CollectionConfig::new().external(2)).unwrap();
+    one.add(document()).unwrap();
+    let dump = db.dump().unwrap();
+    let application = r#""application":{"model":null,"chunk_tokens":256,"chunk_overlap":32,"chunker":"auto"}}"#;
+    assert!(dump.contains(application) && dump.contains("digest b59e47835f4405e7bd41633fa38f1738"), "{dump}");
+    let external = || SpaceConfig::external(1);
+    let three = CollectionConfig::new().external(2).space("c", external()).space("b", external());
+    let three = db.collection_with("three", three).unwrap();
+    three.add(document().vector_in("c", vec![4.0]).vector_in("b", vec![3.0])).unwrap();
+    let dump = db.dump().unwrap();
+    let further = r#""spaces":{"b":{"model":null},"c":{"model":null}}}"#;
+    assert!(dump.contains(further) && dump.contains("digest e2229abf60a0115cd664d56d4276c5c1"), "{dump}");
+}
