@@ -423,13 +423,11 @@ fn hued(id: i64, hue: &[f32]) -> Document {
     Document::new(id, text).vector_in("hue", hue.to_vec()).metadata(json!({"third": id % 3 == 0, "tenth": id % 10}))
 }
 
+/// A filter, and which documents it lets through.
+type Allowed = (&'static str, fn(i64) -> bool);
+
 /// The share of the documents that are truly nearest in hue and were found.
-fn recall(
-    collection: &Collection,
-    hues: &[Vec<f32>],
-    queries: &[Vec<f32>],
-    allowed: Option<(&str, fn(i64) -> bool)>,
-) -> f64 {
+fn recall(collection: &Collection, hues: &[Vec<f32>], queries: &[Vec<f32>], allowed: Option<Allowed>) -> f64 {
     let mut found = 0;
     for query in queries {
         let is_allowed = |id: &i64| allowed.is_none_or(|(_, allowed)| allowed(*id));

@@ -212,10 +212,7 @@ fn several_spaces_are_made_filled_and_searched() {
 #[test]
 fn every_verb_shows_all_spaces() {
     let shell = shell_with_spaces();
-    assert_eq!(
-        shell.json(&["get", "-c", "things", "rose", "--json"])[0]["vectors"]["colour"][0],
-        json!(f64::from(0.9_f32))
-    );
+    assert_eq!(shell.json(&["get", "-c", "things", "rose", "--json"])[0]["vectors"]["colour"][0], json!(0.9));
     let shown = shell.json(&["collections", "show", "things", "--json"]);
     let names: Vec<_> =
         shown["spaces"].as_array().unwrap().iter().map(|space| space["name"].as_str().unwrap()).collect();
