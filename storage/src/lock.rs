@@ -21,6 +21,14 @@ pub(crate) struct Lock {
     was_left: bool,
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave it locked as long as a process lives that was forked meanwhile and has a copy
+        // of the descriptor: for the moment between fork and exec, wherever the application runs a command.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Lock {
     /// Locks a folder.
     ///
@@ -118,6 +126,16 @@ mod tests {
         Lock::acquire(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_a_forked_process_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(folder.path()).unwrap();
+        let forked = lock.file.try_clone().unwrap();
+        drop(lock);
+        Lock::acquire(folder.path()).unwrap();
+        drop(forked);
     }
 
     #[test]
