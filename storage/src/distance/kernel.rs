@@ -5,15 +5,53 @@
 use std::sync::OnceLock;
 
 use super::scalar;
+use crate::{Error, Result};
 
 /// The environment variable that forces a kernel.
 const VARIABLE: &str = "QUIVERDB_SIMD";
 
-/// The kernel that the environment asks for by name; the first, which is the best, where it asks for none that is here.
+/// All kernels of all processors.
+const ALL: [&str; 5] = ["avx512vnni", "avx512", "avx2", "neon", "scalar"];
+
+/// The kernel that the environment asks for by name; the first, which is the best, where it asks for none, or for one that
+/// only the other kind of vectors has. What this processor lacks altogether was refused by [`expect_known`].
 pub(super) fn preferred<K: Copy>(supported: &[K], name: impl Fn(K) -> &'static str) -> K {
     let wanted = std::env::var(VARIABLE).ok();
     let wanted = wanted.and_then(|wanted| supported.iter().find(|kernel| name(**kernel) == wanted));
     *wanted.unwrap_or(&supported[0])
+}
+
+/// The names that the environment may ask for on this processor, the best first.
+pub(crate) fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = super::CodeKernel::supported().into_iter().map(super::CodeKernel::name).collect();
+    let others = Kernel::supported().into_iter().map(Kernel::name);
+    others.for_each(|name| {
+        if !names.contains(&name) {
+            names.push(name)
+        }
+    });
+    names
+}
+
+/// Sees to it that what the environment asks for is there. Whoever opens a database calls this.
+///
+/// # Errors
+/// [`Error::InvalidInput`] naming the value and what there is.
+pub(crate) fn expect_known() -> Result<()> {
+    match std::env::var_os(VARIABLE) {
+        Some(wanted) => refuse_unknown(&wanted.to_string_lossy()),
+        None => Ok(()),
+    }
+}
+
+fn refuse_unknown(wanted: &str) -> Result<()> {
+    let names = names();
+    if names.contains(&wanted) {
+        return Ok(());
+    }
+    let why = if ALL.contains(&wanted) { "which this processor or build lacks" } else { "which is the name of none" };
+    let there = names.join(", ");
+    Err(Error::invalid(format!("{VARIABLE} asks for the kernel `{wanted}`, {why}. Unset it, or take one of: {there}")))
 }
 
 /// A way to compute that this processor has.
@@ -107,6 +145,7 @@ impl Kernel {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::testing::Random;
@@ -138,6 +177,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_environment_is_heard_and_what_is_not_there_is_refused_by_name() {
+        // Continuous integration reads this line, and runs the tests once for each.
+        eprintln!("\nkernels: {}", names().join(" "));
+        for name in names() {
+            assert!(ALL.contains(&name), "{name}");
+            refuse_unknown(name).unwrap();
+        }
+        for wanted in ["", "AVX2", "sse9"] {
+            let told = refuse_unknown(wanted).unwrap_err().to_string();
+            assert!(told.contains(&format!("`{wanted}`")) && told.contains("scalar"), "{told}");
+        }
+        for lacking in ALL.iter().filter(|name| !names().contains(name)) {
+            let told = refuse_unknown(lacking).unwrap_err().to_string();
+            assert!(told.contains("lacks"), "{told}");
+        }
+        expect_known().unwrap();
+        let (rows, codes) = (Kernel::best().name(), super::super::CodeKernel::best().name());
+        let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| names()[0].to_owned());
+        assert!(codes == wanted || rows == wanted, "asked for {wanted}, got {rows} and {codes}");
     }
 
     #[test]

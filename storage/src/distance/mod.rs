@@ -1,8 +1,9 @@
 //! How alike are two vectors?
 //!
 //! [`Metric`] says what alike means, `Kernel` computes it with what the processor has (AVX-512F, AVX2 with FMA, NEON, or
-//! plain code). The environment variable `QUIVERDB_SIMD` (`scalar`, `avx2`, `avx512`, `neon`) forces a kernel. `CodeKernel`
-//! does the same for vectors of one byte a number, which graphs are walked on; it knows `avx512vnni` besides.
+//! plain code). The environment variable `QUIVERDB_SIMD` (`scalar`, `avx2`, `avx512`, `neon`) forces a kernel; what this
+//! processor lacks is refused when a database is opened. `CodeKernel` does the same for vectors of one byte a number, which
+//! graphs are walked on; it knows `avx512vnni` besides.
 //!
 //! Invariants: a score depends on the two vectors and the kernel alone, not on where a row stands or which call computes
 //! it; scores are finite, because longer vectors are refused where they enter; larger is better. The only `unsafe` of this
@@ -27,7 +28,7 @@ mod neon;
 mod scalar;
 
 pub(crate) use codes::CodeKernel;
-pub(crate) use kernel::Kernel;
+pub(crate) use kernel::{Kernel, expect_known};
 pub(crate) use prefetch::prefetch;
 
 /// How vectors are compared. Scores are larger where vectors are more alike.
