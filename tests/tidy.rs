@@ -45,6 +45,12 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("anyhow", &["src/cli/", "src/main.rs", "examples/", "tests/", "benches/"]),
 ];
 
+/// Where the time of day is read. Nothing may be ordered, kept or removed by it: clocks jump.
+const CLOCKS: [(&str, &str); 2] = [
+    ("src/formats/time.rs", "when a file was changed is part of its document's metadata, for filters"),
+    ("storage/src/files.rs", "it is hashed, with a key by chance, into the number that tells databases apart"),
+];
+
 /// What the repository's first folder may hold besides dot-files.
 const TOP_LEVEL: [&str; 13] = [
     "Cargo.toml",
@@ -201,6 +207,17 @@ fn foreign_types_stay_in_their_layer() {
         }
     }
     expect_none(violations);
+}
+
+#[test]
+fn nothing_is_ordered_by_the_time_of_day() {
+    let reads = |path: &&PathBuf| {
+        let tokens = source::without_tests(tokens(path));
+        tokens.iter().any(|token| ["SystemTime", "UNIX_EPOCH"].contains(&token.text.as_str()))
+    };
+    let found: Vec<String> =
+        rust_files(&["src", "storage/src"]).iter().filter(reads).map(|path| name_of(path)).collect();
+    assert_eq!(found, CLOCKS.map(|(file, _)| file), "who reads the clock says here what for");
 }
 
 #[test]

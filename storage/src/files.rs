@@ -50,10 +50,18 @@ pub(crate) fn open(folder: &Path, watch: Arc<Watch>) -> Result<(Handle, Lock)> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&new_path, error)),
         Ok(()) | Err(_) => {}
     }
-    if !fs::exists(&path).map_err(|source| io_error(&path, source))? {
+    let fresh = !fs::exists(&path).map_err(|source| io_error(&path, source))?;
+    if fresh {
         make_data(&new_path)?;
+        between_steps("data made");
         fs::rename(&new_path, &path).map_err(|source| io_error(&path, source))?;
+        between_steps("data renamed");
+    }
+    if fresh || lock.was_left() {
+        // Whoever died between making a name and syncing it left that to us.
         sync_folder(folder)?;
+        let _ = folder.parent().map(sync_folder);
+        between_steps("data synced");
     }
     let owned = folder.to_owned();
     Ok((Handle::new(Box::new(move |watch| open_data(&owned, &path, watch)), watch)?, lock))
@@ -146,15 +154,13 @@ fn make_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.is_dir()).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|source| io_error(folder, source))?;
-    match folder.parent() {
-        Some(parent) => sync_folder(parent),
-        None => Ok(()),
-    }
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)
 }
 
 fn make_data(path: &Path) -> Result<()> {
@@ -263,6 +269,8 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(folder).and_then(|file| file.sync_all()).map_err(|source| io_error(folder, source))?;
     }
+    #[cfg(test)]
+    crate::testing::folder_was_synced(folder);
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! A [`Snapshot`] pairs a redb read transaction with the view in memory of the same commit.
 //!
 //! Invariants: what it answers never changes, whatever is written meanwhile; every record's checksum is compared before
-//! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal.
+//! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal; where redb
+//! panics on damaged pages, the caller gets an error.
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::codec::{
 };
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
+use crate::guard::damage_as_error;
 use crate::handle::Reading;
 use crate::keys::{decode_id, encode_id};
 use crate::load::{space_record, stand_in};
@@ -134,8 +136,10 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn digest(&self, id: &DocumentId) -> Result<Option<[u8; 16]>> {
-        let Some(number) = self.number_of(id)? else { return Ok(None) };
-        Ok(Some(self.document_record(number)?.digest))
+        damage_as_error("the database", || {
+            let Some(number) = self.number_of(id)? else { return Ok(None) };
+            Ok(Some(self.document_record(number)?.digest))
+        })
     }
 
     /// A document; `None` where there is none of this id.
@@ -143,7 +147,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn document(&self, id: &DocumentId) -> Result<Option<StoredDocument>> {
-        self.number_of(id)?.map(|number| self.stored_document(number)).transpose()
+        damage_as_error("the database", || self.number_of(id)?.map(|number| self.stored_document(number)).transpose())
     }
 
     fn stored_document(&self, number: u32) -> Result<StoredDocument> {
@@ -172,18 +176,21 @@ impl Snapshot {
     }
 
     fn first_chunks(&self, id: &DocumentId, chunks_max: usize) -> Result<Vec<StoredChunk>> {
-        let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
-        let table = rows::open(self.transaction(), CHUNKS)?;
-        let spaces = self.0.record.spaces.iter().map(|&space| Ok((space, space_record(self.transaction(), space)?)));
-        let spaces = spaces.collect::<Result<Vec<_>>>()?;
-        let chunk = |chunk| {
-            let record: ChunkRecord = rows::need(&table, CHUNKS, self.key(chunk))?;
-            let ChunkRecord { ordinal, start, end, heading, .. } = record;
-            let vectors = spaces.iter().map(|(space, record)| self.stored_vector(*space, record, chunk));
-            let vectors = vectors.collect::<Result<_>>()?;
-            Ok(StoredChunk { ordinal, start: start as usize, end: end as usize, heading, vectors })
-        };
-        self.document_record(number)?.chunks().take(chunks_max).map(chunk).collect()
+        damage_as_error("the database", || {
+            let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
+            let table = rows::open(self.transaction(), CHUNKS)?;
+            let spaces =
+                self.0.record.spaces.iter().map(|&space| Ok((space, space_record(self.transaction(), space)?)));
+            let spaces = spaces.collect::<Result<Vec<_>>>()?;
+            let chunk = |chunk| {
+                let record: ChunkRecord = rows::need(&table, CHUNKS, self.key(chunk))?;
+                let ChunkRecord { ordinal, start, end, heading, .. } = record;
+                let vectors = spaces.iter().map(|(space, record)| self.stored_vector(*space, record, chunk));
+                let vectors = vectors.collect::<Result<_>>()?;
+                Ok(StoredChunk { ordinal, start: start as usize, end: end as usize, heading, vectors })
+            };
+            self.document_record(number)?.chunks().take(chunks_max).map(chunk).collect()
+        })
     }
 
     fn stored_vector(&self, space: u32, record: &SpaceRecord, chunk: u32) -> Result<Vec<f32>> {
@@ -228,14 +235,16 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn scan(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<StoredDocument>> {
-        let mut documents = Vec::new();
-        self.walk_ids(after, &mut |number, _| {
-            if documents.len() < limit {
-                documents.push(self.stored_document(number)?);
-            }
-            Ok(documents.len() < limit)
-        })?;
-        Ok(documents)
+        damage_as_error("the database", || {
+            let mut documents = Vec::new();
+            self.walk_ids(after, &mut |number, _| {
+                if documents.len() < limit {
+                    documents.push(self.stored_document(number)?);
+                }
+                Ok(documents.len() < limit)
+            })?;
+            Ok(documents)
+        })
     }
 
     /// The ids of all documents, in order.
@@ -243,12 +252,14 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn ids(&self) -> Result<Vec<DocumentId>> {
-        let mut ids = Vec::with_capacity(self.documents() as usize);
-        self.walk_ids(None, &mut |_, id| {
-            ids.push(id);
-            Ok(true)
-        })?;
-        Ok(ids)
+        damage_as_error("the database", || {
+            let mut ids = Vec::with_capacity(self.documents() as usize);
+            self.walk_ids(None, &mut |_, id| {
+                ids.push(id);
+                Ok(true)
+            })?;
+            Ok(ids)
+        })
     }
 
     /// Calls `each` with number and id of the documents in order of id, until it returns `false`.
@@ -291,24 +302,26 @@ impl Snapshot {
     /// # Errors
     /// [`Error::InvalidInput`] for a chunk that is not live here; [`Error::Corrupt`] where a record is damaged.
     pub fn hydrate(&self, chunk: ChunkNumber) -> Result<HydratedChunk> {
-        let ChunkRecord { document: number, ordinal, start, end, heading, .. } = self.chunk_record(chunk)?;
-        let DocumentRecord { id, title, chunk_count, .. } = self.document_record(number)?;
-        let (start, end) = (start as usize, end as usize);
-        let place = Place::new(TEXTS.name(), self.key(number));
-        let texts = rows::open(self.transaction(), TEXTS)?;
-        let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
-        let text = decode_text_range(place, row.value(), start, end)?;
-        let metadata = self.metadata(number)?;
-        Ok(HydratedChunk {
-            document: id,
-            ordinal,
-            start,
-            end,
-            heading,
-            text,
-            title,
-            metadata,
-            chunks_in_document: chunk_count,
+        damage_as_error("the database", || {
+            let ChunkRecord { document: number, ordinal, start, end, heading, .. } = self.chunk_record(chunk)?;
+            let DocumentRecord { id, title, chunk_count, .. } = self.document_record(number)?;
+            let (start, end) = (start as usize, end as usize);
+            let place = Place::new(TEXTS.name(), self.key(number));
+            let texts = rows::open(self.transaction(), TEXTS)?;
+            let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
+            let text = decode_text_range(place, row.value(), start, end)?;
+            let metadata = self.metadata(number)?;
+            Ok(HydratedChunk {
+                document: id,
+                ordinal,
+                start,
+                end,
+                heading,
+                text,
+                title,
+                metadata,
+                chunks_in_document: chunk_count,
+            })
         })
     }
 
@@ -333,12 +346,14 @@ impl Snapshot {
     /// # Errors
     /// [`Error::InvalidInput`] for a chunk that is not live here; [`Error::Corrupt`] where its block is damaged.
     pub fn vector(&self, space: usize, chunk: ChunkNumber) -> Result<Vec<f32>> {
-        self.column(space)?;
-        if !self.view()?.is_live(chunk.0) {
-            return Err(not_live(chunk));
-        }
-        let number = self.0.record.spaces[space];
-        self.stored_vector(number, &space_record(self.transaction(), number)?, chunk.0)
+        damage_as_error("the database", || {
+            self.column(space)?;
+            if !self.view()?.is_live(chunk.0) {
+                return Err(not_live(chunk));
+            }
+            let number = self.0.record.spaces[space];
+            self.stored_vector(number, &space_record(self.transaction(), number)?, chunk.0)
+        })
     }
 
     /// The `k` chunks whose vectors score best, best first: exact. `allowed` restricts them; fewer come back only where
@@ -408,7 +423,9 @@ impl Snapshot {
         let view = self.view()?;
         for _ in &view.segments {
             match ask(view) {
-                Err(Error::Corrupt { .. }) => stand_in(self.transaction(), self.0.collection, &self.0.record, view)?,
+                Err(Error::Corrupt { .. }) => damage_as_error("the database", || {
+                    stand_in(self.transaction(), self.0.collection, &self.0.record, view)
+                })?,
                 answer => return answer,
             }
         }

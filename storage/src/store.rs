@@ -10,6 +10,7 @@ use redb::{ReadableTable, TableHandle};
 
 use crate::background::Background;
 use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
+use crate::distance::expect_known;
 use crate::engine::{Engine, Outcome, QUICK_REPAIR_BYTES_MIN, collection_record, next_sequence, unknown};
 use crate::error::engine;
 use crate::guard::damage_as_error;
@@ -27,7 +28,7 @@ use crate::{
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
 #[derive(Clone, Debug)]
-pub struct Store(pub(crate) Arc<Engine>, Arc<Background>);
+pub struct Store(pub(crate) Arc<Engine>, pub(crate) Arc<Background>);
 
 impl Store {
     /// Opens the database in this folder, and makes both where they are not there. One process at a time may have it
@@ -35,12 +36,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Locked`] at once where it is open elsewhere, in this process too; [`Error::NewerFormat`]; [`Error::Io`];
-    /// [`Error::Corrupt`].
+    /// [`Error::Corrupt`]; [`Error::InvalidInput`] where `QUIVERDB_SIMD` asks for instructions that are not there.
     pub fn open(path: &Path) -> Result<Self> {
         damage_as_error(&path.display().to_string(), || Self::open_tuned(path, QUICK_REPAIR_BYTES_MIN, Arc::default()))
     }
 
     pub(crate) fn open_tuned(path: &Path, quick_repair_bytes_min: u64, watch: Arc<Watch>) -> Result<Self> {
+        expect_known()?;
         let (handle, lock) = files::open(path, watch)?;
         let unclean = lock.was_left();
         let engine = Arc::new(Engine::new(handle, Some(path.to_owned()), Some(lock), quick_repair_bytes_min));
@@ -60,16 +62,26 @@ impl Store {
     /// A database in memory, gone when it is closed.
     ///
     /// # Errors
-    /// [`Error::Engine`] where redb fails.
+    /// [`Error::Engine`] where redb fails; [`Error::InvalidInput`] as [`Store::open`].
     pub fn in_memory() -> Result<Self> {
+        expect_known()?;
         Ok(Self::of(Arc::new(Engine::new(files::open_memory()?, None, None, QUICK_REPAIR_BYTES_MIN))))
     }
 
     /// On a backend that can be opened again, with or without a folder for segments.
     #[cfg(test)]
     pub(crate) fn on_backend(backend: impl redb::StorageBackend + Clone, folder: Option<&Path>) -> Result<Self> {
+        Self::on_backend_tuned(backend, folder, QUICK_REPAIR_BYTES_MIN)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn on_backend_tuned(
+        backend: impl redb::StorageBackend + Clone,
+        folder: Option<&Path>,
+        quick_repair_bytes_min: u64,
+    ) -> Result<Self> {
         let handle = files::open_backend(move || Ok(backend.clone()), Arc::default())?;
-        let mut engine = Engine::new(handle, folder.map(Path::to_owned), None, QUICK_REPAIR_BYTES_MIN);
+        let mut engine = Engine::new(handle, folder.map(Path::to_owned), None, quick_repair_bytes_min);
         engine.space = crate::space::Space::new(None);
         seal::collect_garbage(&engine)?;
         Ok(Self::of(Arc::new(engine)))
@@ -80,16 +92,18 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn collections(&self) -> Result<Vec<CollectionInfo>> {
-        let transaction = self.0.begin_read()?;
-        let table = rows::open(&transaction, COLLECTION_NAMES)?;
-        let mut found = Vec::new();
-        for row in table.iter().map_err(engine)? {
-            let (name, value) = row.map_err(engine)?;
-            let place = Place::new(COLLECTION_NAMES.name(), name.value());
-            let Number(number) = codec::decode(place, value.value())?;
-            found.push(info(number, collection_record(&transaction, CollectionId(number))?)?);
-        }
-        Ok(found)
+        damage_as_error("the database", || {
+            let transaction = self.0.begin_read()?;
+            let table = rows::open(&transaction, COLLECTION_NAMES)?;
+            let mut found = Vec::new();
+            for row in table.iter().map_err(engine)? {
+                let (name, value) = row.map_err(engine)?;
+                let place = Place::new(COLLECTION_NAMES.name(), name.value());
+                let Number(number) = codec::decode(place, value.value())?;
+                found.push(info(number, collection_record(&transaction, CollectionId(number))?)?);
+            }
+            Ok(found)
+        })
     }
 
     /// The collection of this name.
@@ -97,10 +111,12 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>> {
-        let transaction = self.0.begin_read()?;
-        let names = rows::open(&transaction, COLLECTION_NAMES)?;
-        let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else { return Ok(None) };
-        info(number, collection_record(&transaction, CollectionId(number))?).map(Some)
+        damage_as_error("the database", || {
+            let transaction = self.0.begin_read()?;
+            let names = rows::open(&transaction, COLLECTION_NAMES)?;
+            let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else { return Ok(None) };
+            info(number, collection_record(&transaction, CollectionId(number))?).map(Some)
+        })
     }
 
     /// Makes an empty collection.
@@ -108,33 +124,35 @@ impl Store {
     /// # Errors
     /// [`Error::CollectionExists`]; [`Error::InvalidInput`] for a name or settings that cannot be; [`Error::Poisoned`].
     pub fn create_collection(&self, name: &str, settings: &CollectionSettings) -> Result<CollectionInfo> {
-        validate_collection_name(name)?;
-        settings.validate()?;
-        let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
-        self.0.writer()?.transact(|transaction| {
-            let mut meta = transaction.open_table(META).map_err(engine)?;
-            let mut next: NextNumbers =
-                rows::get_named(&meta, META, "next")?.ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
-            let number = next.collection;
-            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
-            if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
-                return Err(Error::CollectionExists(name.to_owned()));
-            }
-            rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(number))?;
-            next.collection += 1;
-            let mut spaces = Vec::new();
-            let mut table = transaction.open_table(SPACES).map_err(engine)?;
-            for space in &settings.spaces {
-                rows::put_numbered(&mut table, SPACES, next.space, &space_record(number, space))?;
-                spaces.push(next.space);
-                next.space += 1;
-            }
-            rows::put_named(&mut meta, META, "next", &next)?;
-            drop(meta);
-            let record = empty_record(name, json, spaces, next_sequence(transaction)?);
-            let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
-            rows::put_numbered(&mut collections, COLLECTIONS, number, &record)?;
-            Ok((info(number, record)?, Outcome::Commit))
+        damage_as_error("the database", || {
+            validate_collection_name(name)?;
+            settings.validate()?;
+            let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
+            self.0.writer()?.transact(|transaction| {
+                let mut meta = transaction.open_table(META).map_err(engine)?;
+                let mut next: NextNumbers = rows::get_named(&meta, META, "next")?
+                    .ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
+                let number = next.collection;
+                let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+                if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
+                    return Err(Error::CollectionExists(name.to_owned()));
+                }
+                rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(number))?;
+                next.collection += 1;
+                let mut spaces = Vec::new();
+                let mut table = transaction.open_table(SPACES).map_err(engine)?;
+                for space in &settings.spaces {
+                    rows::put_numbered(&mut table, SPACES, next.space, &space_record(number, space))?;
+                    spaces.push(next.space);
+                    next.space += 1;
+                }
+                rows::put_named(&mut meta, META, "next", &next)?;
+                drop(meta);
+                let record = empty_record(name, json, spaces, next_sequence(transaction)?);
+                let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+                rows::put_numbered(&mut collections, COLLECTIONS, number, &record)?;
+                Ok((info(number, record)?, Outcome::Commit))
+            })
         })
     }
 
@@ -143,22 +161,24 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
-        self.0.space.ask_to_remove();
-        let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut writer = self.0.writer()?;
-        let (number, segments) = writer.transact(|transaction| {
-            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
-            let Number(number) = rows::get_named(&names, COLLECTION_NAMES, name)?
-                .ok_or_else(|| Error::UnknownCollection(name.to_owned()))?;
-            names.remove(name).map_err(engine)?;
-            let segments = remove_rows(transaction, number)?;
-            next_sequence(transaction)?;
-            Ok(((number, segments), Outcome::Commit))
-        })?;
-        drop(writer);
-        self.0.forget(number);
-        seal::remove_folders(&self.0, number, &segments);
-        Ok(())
+        damage_as_error("the database", || {
+            self.0.space.ask_to_remove();
+            let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut writer = self.0.writer()?;
+            let (number, segments) = writer.transact(|transaction| {
+                let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+                let Number(number) = rows::get_named(&names, COLLECTION_NAMES, name)?
+                    .ok_or_else(|| Error::UnknownCollection(name.to_owned()))?;
+                names.remove(name).map_err(engine)?;
+                let segments = remove_rows(transaction, number)?;
+                next_sequence(transaction)?;
+                Ok(((number, segments), Outcome::Commit))
+            })?;
+            drop(writer);
+            self.0.forget(number);
+            seal::remove_folders(&self.0, number, &segments);
+            Ok(())
+        })
     }
 
     /// Gives a collection another name. Its number stays, and with it all that was opened by number.
@@ -166,27 +186,29 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownCollection`], [`Error::CollectionExists`], [`Error::InvalidInput`]; [`Error::Poisoned`].
     pub fn rename_collection(&self, from: &str, to: &str) -> Result<()> {
-        validate_collection_name(to)?;
-        self.0.writer()?.transact(|transaction| {
-            let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
-            let number: Number = rows::get_named(&names, COLLECTION_NAMES, from)?
-                .ok_or_else(|| Error::UnknownCollection(from.to_owned()))?;
-            if from == to {
-                return Ok(((), Outcome::Nothing));
-            }
-            if rows::get_named::<Number>(&names, COLLECTION_NAMES, to)?.is_some() {
-                return Err(Error::CollectionExists(to.to_owned()));
-            }
-            names.remove(from).map_err(engine)?;
-            rows::put_named(&mut names, COLLECTION_NAMES, to, &number)?;
-            let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
-            let mut record: CollectionRecord = rows::get_numbered(&collections, COLLECTIONS, number.0)?
-                .ok_or_else(|| unknown(CollectionId(number.0)))?;
-            record.name = to.to_owned();
-            // Its content is the same, so its views stay good: the record's own sequence is not changed.
-            next_sequence(transaction)?;
-            rows::put_numbered(&mut collections, COLLECTIONS, number.0, &record)?;
-            Ok(((), Outcome::Commit))
+        damage_as_error("the database", || {
+            validate_collection_name(to)?;
+            self.0.writer()?.transact(|transaction| {
+                let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
+                let number: Number = rows::get_named(&names, COLLECTION_NAMES, from)?
+                    .ok_or_else(|| Error::UnknownCollection(from.to_owned()))?;
+                if from == to {
+                    return Ok(((), Outcome::Nothing));
+                }
+                if rows::get_named::<Number>(&names, COLLECTION_NAMES, to)?.is_some() {
+                    return Err(Error::CollectionExists(to.to_owned()));
+                }
+                names.remove(from).map_err(engine)?;
+                rows::put_named(&mut names, COLLECTION_NAMES, to, &number)?;
+                let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+                let mut record: CollectionRecord = rows::get_numbered(&collections, COLLECTIONS, number.0)?
+                    .ok_or_else(|| unknown(CollectionId(number.0)))?;
+                record.name = to.to_owned();
+                // Its content is the same, so its views stay good: the record's own sequence is not changed.
+                next_sequence(transaction)?;
+                rows::put_numbered(&mut collections, COLLECTIONS, number.0, &record)?;
+                Ok(((), Outcome::Commit))
+            })
         })
     }
 

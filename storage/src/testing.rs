@@ -2,7 +2,12 @@
 //!
 //! Seeded numbers and small documents here, disks that lose power in `disk`, disks that refuse in `faults`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,10 +23,11 @@ pub(crate) use disk::{Disk, Power};
 pub(crate) use faults::{Faults, Which};
 
 /// Goes on for `QUIVER_CRASH_SECONDS`, or for so many milliseconds.
+#[derive(Clone, Copy)]
 pub(crate) struct Budget(Instant, Duration);
 
 impl Budget {
-    pub(crate) fn new(usual_ms: u64) -> Self {
+    fn new(usual_ms: u64) -> Self {
         let seconds = std::env::var("QUIVER_CRASH_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
         Self(Instant::now(), seconds.map_or(Duration::from_millis(usual_ms), Duration::from_secs))
     }
@@ -29,24 +35,75 @@ impl Budget {
     pub(crate) fn is_left(&self) -> bool {
         self.0.elapsed() < self.1
     }
+}
 
-    /// So many a second.
-    pub(crate) fn rate(&self, count: u64) -> u64 {
-        (count as f64 / self.0.elapsed().as_secs_f64()) as u64
+/// A test of many rounds, each from a seed of its own. When it ends it says in one line how it went, and where it failed,
+/// which seed to begin with to see that again.
+pub(crate) struct Trial {
+    name: &'static str,
+    pub(crate) budget: Budget,
+    first: u64,
+    rounds: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// Rounds of all trials of this process, and failures.
+static ALL: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+impl Trial {
+    /// Seeds from `QUIVER_CRASH_SEED` on, or from this one.
+    pub(crate) fn new(name: &'static str, usual_seed: u64, usual_ms: u64) -> Self {
+        let first = std::env::var("QUIVER_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(usual_seed);
+        Self { name, budget: Budget::new(usual_ms), first, rounds: 0, counts: BTreeMap::new() }
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The seed of the next round, of which there is one at least; `None` where the time is over.
+    pub(crate) fn next(&mut self) -> Option<u64> {
+        (self.rounds == 0 || self.budget.is_left()).then(|| {
+            self.rounds += 1;
+            self.first + self.rounds - 1
+        })
+    }
+
+    /// Counts something besides the rounds.
+    pub(crate) fn count(&mut self, what: &'static str, more: u64) {
+        *self.counts.entry(what).or_default() += more;
+    }
+
+    pub(crate) fn counted(&self, what: &'static str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let Self { name, budget, first, rounds, counts } = self;
+        let failures = u64::from(std::thread::panicking());
+        let add = |all: &AtomicU64, more| all.fetch_add(more, Ordering::SeqCst) + more;
+        let all = [add(&ALL[0], *rounds), add(&ALL[1], failures)];
+        let counts: String = counts.iter().map(|(what, count)| format!(", {count} {what}")).collect();
+        let seconds = budget.0.elapsed().as_secs();
+        eprintln!(
+            "\nreliability: {name}: seed {first}, {rounds} rounds, {failures} failures{counts}, {seconds} s \
+             (all so far: {} rounds, {} failures)",
+            all[0], all[1]
+        );
+        if failures > 0 {
+            eprintln!("reliability: {name} failed; QUIVER_CRASH_SEED={} begins with that round", *first + *rounds - 1);
+        }
     }
 }
 
 /// A folder in memory where there is room for it: what is simulated needs no real disk, and a real one syncs slowly.
 pub(crate) fn fast_folder() -> tempfile::TempDir {
-    let memory = std::path::Path::new("/dev/shm");
+    let memory = Path::new("/dev/shm");
     let room = fs4::available_space(memory).is_ok_and(|free| free > 512 << 20);
     let folder = if room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     folder.expect("a temporary folder")
-}
-
-/// The seed of a random test: `QUIVER_CRASH_SEED`, or this.
-pub(crate) fn seed(usual: u64) -> u64 {
-    std::env::var("QUIVER_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(usual)
 }
 
 type PowerCut = Box<dyn FnMut(&'static str)>;
@@ -63,13 +120,53 @@ pub(crate) fn with_power_cuts<T>(cut: impl FnMut(&'static str) + 'static, work: 
     value
 }
 
-/// A moment at which the power may go, and what was done just before, or `disk` where a change of the disk is next.
+/// A moment at which the power may go, and what was done just before, or `disk` where a change of the file is next.
 pub(crate) fn power_may_go(done: &'static str) {
     // It is away while it runs, because it opens databases.
     if let Some(mut cut) = POWER_CUT.with(|place| place.borrow_mut().take()) {
         cut(done);
         POWER_CUT.with(|place| *place.borrow_mut() = Some(cut));
     }
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` without a word about panics that become errors in it: redb panics on damaged pages.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let value = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    value.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        panic!("a panic came through: {text:?}")
+    })
+}
+
+thread_local! {
+    static SYNCED: RefCell<Vec<(PathBuf, Vec<PathBuf>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes that the names in a folder are on disk.
+pub(crate) fn folder_was_synced(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let paths = entries.flatten().map(|entry| entry.path()).collect();
+    SYNCED.with(|synced| synced.borrow_mut().push((folder.to_owned(), paths)));
+}
+
+/// The folders that this thread synced since it was last asked, each with what was in it then.
+pub(crate) fn folders_synced() -> Vec<(PathBuf, Vec<PathBuf>)> {
+    SYNCED.with(|synced| std::mem::take(&mut *synced.borrow_mut()))
 }
 
 /// Numbers from a seed: SplitMix64 (Steele, Lea and Flood, 2014).

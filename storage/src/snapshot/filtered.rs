@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use super::Snapshot;
 use crate::codec::{DocumentRecord, Json, Place, decode};
 use crate::error::engine;
+use crate::guard::damage_as_error;
 use crate::tables::{DOCUMENTS, METADATA};
 use crate::{DocumentId, Filter, Result, rows};
 
@@ -24,9 +25,11 @@ impl Snapshot {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn matching_documents(&self, filter: &Filter) -> Result<Vec<DocumentId>> {
-        let mut ids: Vec<DocumentId> = self.matching(filter)?.into_iter().map(|record| record.id).collect();
-        ids.sort_unstable();
-        Ok(ids)
+        damage_as_error("the database", || {
+            let mut ids: Vec<DocumentId> = self.matching(filter)?.into_iter().map(|record| record.id).collect();
+            ids.sort_unstable();
+            Ok(ids)
+        })
     }
 
     /// The live chunks of the documents that match. The last 16 filters are remembered until the next write.
@@ -37,19 +40,21 @@ impl Snapshot {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn matching_chunks(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let printed = filter.to_string();
-        if let Some(chunks) = self.view()?.remembered(&printed) {
-            return Ok(chunks);
-        }
-        let (mut chunks, others) = self.ask(|view| view.matching(filter))?;
-        let tried = others.par_chunks(TASK_DOCUMENTS as usize).map(|documents| self.matching_of(filter, documents));
-        for records in tried.collect::<Result<Vec<_>>>()? {
-            for record in records {
-                chunks.insert_range(record.chunks());
+        damage_as_error("the database", || {
+            let printed = filter.to_string();
+            if let Some(chunks) = self.view()?.remembered(&printed) {
+                return Ok(chunks);
             }
-        }
-        self.view()?.remember(printed, chunks.clone());
-        Ok(chunks)
+            let (mut chunks, others) = self.ask(|view| view.matching(filter))?;
+            let tried = others.par_chunks(TASK_DOCUMENTS as usize).map(|documents| self.matching_of(filter, documents));
+            for records in tried.collect::<Result<Vec<_>>>()? {
+                for record in records {
+                    chunks.insert_range(record.chunks());
+                }
+            }
+            self.view()?.remember(printed, chunks.clone());
+            Ok(chunks)
+        })
     }
 
     /// Those of these documents that match.

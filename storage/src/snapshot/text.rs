@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use super::{Snapshot, TextHits};
 use crate::codec::{ChunkRecord, DocumentRecord, Place, decode_text, decode_text_range};
 use crate::error::engine;
+use crate::guard::damage_as_error;
 use crate::tables::{Bytes, CHUNKS, DOCUMENTS, Pair, TEXTS};
 use crate::text::{Found, Scored, TextQuery, index_text};
 use crate::{Result, rows};
@@ -60,17 +61,19 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search_text`].
     pub fn text_matches(&self, query: &TextQuery, allowed: Option<&RoaringBitmap>) -> Result<TextMatches> {
-        let found = self.ask(|view| view.evaluate_text(query))?;
-        let (mut chunks, mut open) = found.decided();
-        if let Some(allowed) = allowed {
-            chunks &= allowed;
-            open &= allowed;
-        }
-        let open: Vec<u32> = open.iter().collect();
-        let satisfied = open.par_chunks(TASK_CHUNKS).map(|part| self.satisfying(&found, part));
-        chunks.extend(satisfied.collect::<Result<Vec<_>>>()?.into_iter().flatten());
-        let Found { scored, capped, .. } = found;
-        Ok(TextMatches { chunks, words_capped: capped, scored: Arc::new(scored) })
+        damage_as_error("the database", || {
+            let found = self.ask(|view| view.evaluate_text(query))?;
+            let (mut chunks, mut open) = found.decided();
+            if let Some(allowed) = allowed {
+                chunks &= allowed;
+                open &= allowed;
+            }
+            let open: Vec<u32> = open.iter().collect();
+            let satisfied = open.par_chunks(TASK_CHUNKS).map(|part| self.satisfying(&found, part));
+            chunks.extend(satisfied.collect::<Result<Vec<_>>>()?.into_iter().flatten());
+            let Found { scored, capped, .. } = found;
+            Ok(TextMatches { chunks, words_capped: capped, scored: Arc::new(scored) })
+        })
     }
 
     /// The `k` best of these chunks, best first.

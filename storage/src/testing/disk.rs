@@ -3,6 +3,7 @@
 //! A disk in memory that keeps what is synced apart from what is only written. After a loss of power, what was synced is
 //! there; of what was written since then, some writes are there, some are not, and some are there in part.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,10 @@ struct State {
     /// What a reader sees.
     current: Vec<u8>,
     synced: Vec<u8>,
+    /// Changes of the last syncs that it lied about, the oldest first.
+    withheld: VecDeque<Vec<Change>>,
+    /// So many of the last syncs are lies.
+    lies: usize,
     since: Vec<Change>,
     /// Operations until it refuses to be written; `None` is never.
     allowed: Option<u64>,
@@ -62,6 +67,22 @@ impl Disk {
         self.state().allowed = None;
     }
 
+    /// From now on it says that what was synced is safe, and keeps the changes of so many of the last syncs where a loss
+    /// of power takes them.
+    pub(crate) fn lie(&self, syncs: usize) {
+        self.state().lies = syncs;
+    }
+
+    /// What a reader sees.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.state().current.clone()
+    }
+
+    /// A disk that holds these bytes.
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(State { current: bytes.clone(), synced: bytes, ..State::default() })))
+    }
+
     /// Writes, syncs and changes of length so far.
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
@@ -71,15 +92,13 @@ impl Disk {
     pub(crate) fn after_loss(&self, power: Power, random: &mut Random) -> Self {
         let state = self.state();
         let mut left = state.synced.clone();
-        for change in &state.since {
+        for change in state.withheld.iter().flatten().chain(&state.since) {
             apply(&mut left, change, power, random);
         }
-        let fresh = State { current: left.clone(), synced: left, ..State::default() };
-        Self(Arc::new(Mutex::new(fresh)))
+        Self::holding(left)
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
-        super::power_may_go("disk");
         let mut state = self.state();
         state.count()?;
         apply(&mut state.current, &change, Power::All, &mut Random::new(0));
@@ -143,14 +162,16 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        super::power_may_go("disk");
         let mut state = self.state();
         state.count()?;
-        let State { current, synced, since, .. } = &mut *state;
-        for change in since.drain(..) {
-            apply(synced, &change, Power::All, &mut Random::new(0));
+        let State { current, synced, since, withheld, lies, .. } = &mut *state;
+        withheld.push_back(std::mem::take(since));
+        while withheld.len() > *lies {
+            for change in withheld.pop_front().into_iter().flatten() {
+                apply(synced, &change, Power::All, &mut Random::new(0));
+            }
         }
-        debug_assert_eq!(current, synced);
+        debug_assert!(*lies > 0 || current == synced);
         Ok(())
     }
 

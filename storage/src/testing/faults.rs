@@ -92,13 +92,16 @@ impl Faults {
     }
 
     pub(crate) fn admit(&self, request: Request) -> io::Result<()> {
-        let mut plan = self.plan();
         let class = match request {
             Request::Length => return Ok(()),
             Request::Read => Which::Reads,
             Request::Sync => Which::Syncs,
             Request::Resize(_) | Request::Write(..) => Which::Changes,
         };
+        if class != Which::Reads {
+            super::power_may_go("disk");
+        }
+        let mut plan = self.plan();
         plan.syncs += u64::from(class == Which::Syncs);
         plan.refuse(class)?;
         plan.take(request)

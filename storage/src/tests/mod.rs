@@ -11,11 +11,10 @@ mod failing_disk;
 mod large;
 mod lifecycle;
 mod model;
-mod power;
+mod reliability;
 mod seal;
 mod sealed;
 mod search;
-mod segment_damage;
 mod snapshots;
 mod syntax;
 

@@ -5,8 +5,6 @@
 //! nothing or parts; of a segment that is not finished, files that are whole, cut, emptied or missing; of one that was
 //! renamed and not synced, either name; of one that was removed, perhaps remains. The image is opened, checked, and
 //! compared with what the same writes do to a database without any segment.
-//!
-//! `QUIVER_CRASH_SECONDS` says for how long, `QUIVER_CRASH_SEED` from which seed on.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,50 +12,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::sound;
+use super::{Answers, DIMS, answers, batch, sound, states};
 use crate::seal::seal;
-use crate::testing::{Budget, Disk, Power, Random, fast_folder, put, random_document, seed, settings, with_power_cuts};
-use crate::{CollectionId, DocumentId, Metric, Operation, Store};
+use crate::testing::{Budget, Disk, Power, Random, Trial, fast_folder, settings, with_power_cuts};
+use crate::{CollectionId, Metric, Store};
 
-const DIMS: usize = 3;
 const ROUNDS: usize = 8;
-
-/// Adds, replaces and deletes.
-fn batch(seed: u64, round: usize) -> Vec<Operation> {
-    let mut random = Random::new(seed ^ (round as u64) << 32);
-    let first = round as i64 * 5;
-    let ids = (first - 4).max(0)..first + 2 + random.below(12) as i64;
-    let mut batch: Vec<Operation> = ids.map(|id| put(random_document(&mut random, id, DIMS))).collect();
-    batch.push(Operation::Delete((first - 5).into()));
-    batch.push(Operation::Delete((first + 1).into()));
-    batch
-}
-
-/// What is found: whose chunk, which, and the bits of its score.
-type Answers = Vec<(DocumentId, u32, u32)>;
-
-fn answers(store: &Store, notes: CollectionId) -> Answers {
-    let snapshot = store.snapshot(notes).unwrap();
-    let mut hits = snapshot.nearest(0, &[1.0, 0.5, -0.25], 20, None).unwrap();
-    hits.extend(snapshot.search_text("word0 word3 word7", 20, None).unwrap().hits);
-    let told = |(chunk, score): (_, f32)| {
-        let chunk = snapshot.hydrate(chunk).unwrap();
-        (chunk.document, chunk.ordinal, score.to_bits())
-    };
-    hits.into_iter().map(told).collect()
-}
-
-/// What the database holds and answers after so many rounds, without any segment.
-fn states(seed: u64) -> Vec<(String, Answers)> {
-    let store = Store::on_backend(Disk::default(), None).unwrap();
-    let notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
-    let state = || (store.dump().unwrap(), answers(&store, notes));
-    let after = |round| {
-        store.write(notes, batch(seed, round)).unwrap();
-        state()
-    };
-    [state()].into_iter().chain((0..ROUNDS).map(after)).collect()
-}
 
 /// Makes images and looks at them.
 struct Cutter {
@@ -158,7 +118,7 @@ fn copy(from: &Path, to: &Path, mut leave: impl FnMut(&mut Vec<u8>) -> bool) {
 }
 
 /// One history with cuts all the way; returns how many, and whether segments were merged.
-fn run(seed: u64, budget: &Rc<Budget>) -> (u64, bool) {
+fn run(seed: u64, budget: Budget) -> (u64, bool) {
     let folder = fast_folder();
     let disk = Disk::default();
     let store = Store::on_backend(disk.clone(), Some(folder.path())).unwrap();
@@ -170,14 +130,13 @@ fn run(seed: u64, budget: &Rc<Budget>) -> (u64, bool) {
         disk,
         folder: folder.path().to_owned(),
         notes,
-        states: states(seed),
+        states: states(seed, ROUNDS),
         acknowledged: Rc::clone(&acknowledged),
         images: Rc::clone(&images),
         safe: BTreeSet::new(),
     };
-    let left = Rc::clone(budget);
     let cut = move |done| {
-        if left.is_left() {
+        if budget.is_left() {
             cutter.cut(done);
         }
     };
@@ -197,18 +156,12 @@ fn run(seed: u64, budget: &Rc<Budget>) -> (u64, bool) {
 
 #[test]
 fn whenever_the_power_goes_all_that_was_acknowledged_is_there_and_found() {
-    let (first, budget) = (seed(89), Rc::new(Budget::new(3_000)));
-    let (mut images, mut histories, mut merges) = (0, 0, 0);
-    while budget.is_left() {
-        let (cuts, merged) = run(first + histories, &budget);
-        images += cuts;
-        merges += u64::from(merged);
-        histories += 1;
+    let mut trial = Trial::new("losses of power", 89, 3_000);
+    while let Some(seed) = trial.next() {
+        let (images, merged) = run(seed, trial.budget);
+        trial.count("losses of power", images);
+        trial.count("histories that merge segments", u64::from(merged));
     }
-    assert!(merges > 0, "no history merges segments");
-    let rate = budget.rate(images);
-    eprintln!(
-        "{images} losses of power in {histories} histories from seed {first} on ({merges} merge segments), {rate} a second"
-    );
-    assert!(images > 0, "{images}");
+    assert!(trial.counted("losses of power") > 0);
+    assert!(trial.counted("histories that merge segments") > 0);
 }
