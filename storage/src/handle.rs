@@ -118,8 +118,9 @@ impl Handle {
             Current::Lost { last, watch, .. } => (last.clone(), Arc::clone(watch)),
         };
         // This closes the file: there may be only one handle.
-        *current =
+        let lost =
             Current::Lost { reason: "it is being opened again".into(), last: last.clone(), watch: watch.clone() };
+        let_go(std::mem::replace(&mut *current, lost));
         let fresh = Arc::new(watch.renewed());
         match damage_as_error("data.redb", || (self.open)(&fresh)) {
             Ok(database) => {
@@ -156,8 +157,8 @@ impl Handle {
         let (Current::Open(_, watch) | Current::Lost { watch, .. }) = &*current;
         let watch = Arc::clone(watch);
         let was_open = matches!(&*current, Current::Open(..));
-        *current = Current::Lost { reason: "it is closed".into(), last: None, watch: Arc::clone(&watch) };
-        was_open && !watch.failed.load(Ordering::Acquire)
+        let lost = Current::Lost { reason: "it is closed".into(), last: None, watch: Arc::clone(&watch) };
+        let_go(std::mem::replace(&mut *current, lost)) && was_open && !watch.failed.load(Ordering::Acquire)
     }
 
     /// For how long the oldest reader has been reading; `None` where nobody is.
@@ -171,6 +172,15 @@ impl Handle {
             Current::Open(_, watch) | Current::Lost { watch, .. } => Arc::clone(&watch.faults),
         })
     }
+}
+
+/// Closes what is open. Returns whether redb could: on damaged pages it panics, and whoever drops a database must not.
+fn let_go(current: Current) -> bool {
+    damage_as_error("data.redb", || {
+        drop(current);
+        Ok(())
+    })
+    .is_ok()
 }
 
 /// A read transaction, counted for as long as it lives.

@@ -32,6 +32,11 @@ impl Budget {
         Self(Instant::now(), seconds.map_or(Duration::from_millis(usual_ms), Duration::from_secs))
     }
 
+    /// Enough for one round.
+    pub(crate) fn ample() -> Self {
+        Self(Instant::now(), Duration::MAX)
+    }
+
     pub(crate) fn is_left(&self) -> bool {
         self.0.elapsed() < self.1
     }
