@@ -124,7 +124,8 @@ impl AnnIndex {
     fn answer(&self, query: &[f32], k: usize, ef: usize, allowed: Option<&RoaringBitmap>) -> Result<AnnAnswer> {
         let prepared = self.prepared(query)?;
         let question = Question { query: &prepared, k, ef, allowed, dead: &RoaringBitmap::new() };
-        let Found { hits, compared, rescored, strategy } = self.walker.search(&question)?;
+        let Found { mut hits, compared, rescored, strategy } = self.walker.search(&question)?;
+        hits.truncate(k);
         Ok(AnnAnswer { hits, strategy, compared, rescored })
     }
 

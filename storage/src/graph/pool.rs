@@ -20,6 +20,8 @@ pub(super) struct Pool {
     wanted: usize,
     /// All before this place are expanded.
     next: usize,
+    /// The best score of all that it did not keep.
+    lost: f32,
 }
 
 impl Pool {
@@ -29,6 +31,7 @@ impl Pool {
         self.seen.reserve(wanted);
         self.wanted = wanted;
         self.next = 0;
+        self.lost = f32::NEG_INFINITY;
     }
 
     /// Takes a node into account that was not offered before.
@@ -37,9 +40,15 @@ impl Pool {
         let after = |other: &Seen| other.score > score || (other.score == score && other.node < node);
         if self.seen.len() >= self.wanted {
             match self.seen.last() {
-                Some(last) if !after(last) && !score.is_nan() => self.seen.pop(),
-                Some(_) | None => return,
-            };
+                Some(last) if !after(last) && !score.is_nan() => {
+                    self.lost = self.lost.max(last.score);
+                    self.seen.pop();
+                }
+                Some(_) | None => {
+                    self.lost = self.lost.max(score);
+                    return;
+                }
+            }
         } else if score.is_nan() {
             return;
         }
@@ -71,6 +80,11 @@ impl Pool {
         copies * 2 > self.seen.len()
     }
 
+    /// The score of the last that it keeps, where something that it does not keep has the same.
+    pub(super) fn tie_at_end(&self) -> Option<f32> {
+        self.seen.last().map(|last| last.score).filter(|&score| score == self.lost)
+    }
+
     /// The best, best first.
     pub(super) fn seen(&self) -> &[Seen] {
         &self.seen
@@ -94,6 +108,8 @@ mod tests {
                 pool.offer(f32::NAN, node);
             }
             all.sort_by_key(|&(score, node)| (std::cmp::Reverse(score), node));
+            let cut = all.get(wanted.wrapping_sub(1)).filter(|last| all[wanted].0 == last.0);
+            assert_eq!(pool.tie_at_end(), cut.map(|&(score, _)| score as f32), "of {wanted}");
             all.truncate(wanted);
             let nodes: Vec<u32> = all.iter().map(|&(_, node)| node).collect();
             assert_eq!(pool.seen().iter().map(|seen| seen.node).collect::<Vec<_>>(), nodes);

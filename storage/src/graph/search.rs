@@ -6,13 +6,15 @@
 //!
 //! Invariants: a score is that of the exact scan, to the last bit; nothing dead or filtered out is found; `k` are found
 //! wherever `k` match, because a walk that ends with fewer is followed by the exact way; so is one that kept hardly anything
-//! but equal vectors, because it could not leave them.
+//! but equal vectors, because it could not leave them; all that tie with the last of an answer are in it, because which of
+//! them is meant is for the documents' ids to say.
 
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
+use super::pool::Seen;
 use super::quantize::Probe;
 use super::walk::{Batch, Trail};
 use super::{Graph, floats};
@@ -57,7 +59,8 @@ pub(crate) struct Question<'a> {
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Found {
-    /// Chunks with their full-precision scores, best first, equal scores by chunk.
+    /// Chunks with their full-precision scores, best first, equal scores by chunk: the best `k` and all that tie with the
+    /// last of them.
     pub(crate) hits: Vec<(u32, f32)>,
     /// Distances computed on codes.
     pub(crate) compared: u64,
@@ -130,11 +133,13 @@ impl<B: Bytes + Sync> Graph<B> {
             Strategy::Selective | Strategy::Exact => self.selective(question, ef, scratch)?,
         }
         let saturated = scratch.trail.pool.is_saturated();
-        let found = self.ranked(question, strategy, scratch)?;
-        if saturated || found.hits.len() < wanted.min(matching) { self.exact(question, scratch) } else { Ok(found) }
+        let (found, tie) = self.ranked(question, strategy, scratch)?;
+        let short = found.hits.len() < wanted.min(matching);
+        if saturated || short || tie.is_some() { self.exact(question, scratch) } else { Ok(found) }
     }
 
-    /// The best `k` of what may answer: all their codes are compared.
+    /// The best `k` of what may answer: all their codes are compared, and once more where copies of one vector are more than
+    /// are looked at in full precision.
     ///
     /// # Errors
     /// Those of [`Graph::search`].
@@ -152,9 +157,19 @@ impl<B: Bytes + Sync> Graph<B> {
             Ok(())
         })?;
         self.compare(probe, &mut batch, trail);
-        scratch.nodes.clear();
-        scratch.nodes.extend(trail.pool.seen().iter().map(|seen| seen.node));
-        self.ranked(question, Strategy::Exact, scratch)
+        choose(trail.pool.seen(), usize::MAX, &mut scratch.nodes, |_| Ok(true))?;
+        let (found, tie) = self.ranked(question, Strategy::Exact, scratch)?;
+        let Some(tie) = tie else { return Ok(found) };
+        let Scratch { probe, trail, nodes, .. } = scratch;
+        choose(trail.pool.seen(), usize::MAX, nodes, |seen| Ok(seen.score > tie))?;
+        self.each_matching(question.allowed, question.dead, |node| {
+            trail.compared += 1;
+            if self.rank(probe, self.record(node)?) == tie {
+                nodes.push(node);
+            }
+            Ok(())
+        })?;
+        Ok(self.ranked(question, Strategy::Exact, scratch)?.0)
     }
 
     /// The best `k` of what may answer and all that tie with the last of them, exactly: every vector is compared in full
@@ -203,18 +218,9 @@ impl<B: Bytes + Sync> Graph<B> {
         let Scratch { probe, trail, nodes, .. } = scratch;
         let entry = self.descend(probe, trail)?;
         self.walk(probe, entry, ef, trail)?;
-        nodes.clear();
         let unfiltered = question.allowed.is_none() && question.dead.is_empty();
-        let limit = rescored(question.k);
-        for seen in trail.pool.seen() {
-            if nodes.len() == limit {
-                break;
-            }
-            if unfiltered || self.may_answer(question, seen.node)? {
-                nodes.push(seen.node);
-            }
-        }
-        Ok(())
+        let may = |seen: &Seen| Ok(unfiltered || self.may_answer(question, seen.node)?);
+        choose(trail.pool.seen(), rescored(question.k), nodes, may)
     }
 
     fn may_answer(&self, question: &Question<'_>, node: u32) -> Result<bool> {
@@ -234,22 +240,51 @@ impl<B: Bytes + Sync> Graph<B> {
         nodes.clear();
         nodes.extend(trail.pool.seen().iter().map(|seen| seen.node));
         self.walk_passing(probe, nodes, ef, trail)?;
-        nodes.clear();
-        nodes.extend(trail.pool.seen().iter().take(rescored(question.k)).map(|seen| seen.node));
-        Ok(())
+        choose(trail.pool.seen(), rescored(question.k), nodes, |_| Ok(true))
     }
 
-    /// Ranks the candidates in `scratch.nodes` by full precision.
-    fn ranked(&self, question: &Question<'_>, strategy: Strategy, scratch: &mut Scratch) -> Result<Found> {
+    /// Ranks the candidates in `scratch.nodes`, best by code first, by full precision. Where the last of them is in the answer
+    /// and the pool had no room for others of its code, which may score the same, that code's rank is returned, too.
+    fn ranked(
+        &self,
+        question: &Question<'_>,
+        strategy: Strategy,
+        scratch: &mut Scratch,
+    ) -> Result<(Found, Option<f32>)> {
         let Scratch { trail, nodes, bytes, row, .. } = scratch;
         let mut hits = Vec::with_capacity(nodes.len());
         for &node in nodes.iter() {
             hits.push((self.chunk(node)?, self.score_of(node, question.query, bytes, row)?));
         }
+        let last = hits.last().map(|hit| hit.1);
         hits.sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
-        hits.truncate(question.k);
-        Ok(Found { hits, compared: trail.compared, rescored: nodes.len() as u64, strategy })
+        if let Some(&(_, cut)) = question.k.checked_sub(1).and_then(|last| hits.get(last)) {
+            hits.truncate(hits.partition_point(|hit| hit.1 >= cut));
+        }
+        let is_in = last.zip(hits.last()).is_some_and(|(last, cut)| last >= cut.1);
+        let of_tie = |tie| {
+            let seen = trail.pool.seen().iter().rev().take_while(|seen| seen.score == tie);
+            is_in && seen.map(|seen| seen.node).any(|node| nodes.last() == Some(&node))
+        };
+        let tie = trail.pool.tie_at_end().filter(|&tie| of_tie(tie));
+        Ok((Found { hits, compared: trail.compared, rescored: nodes.len() as u64, strategy }, tie))
     }
+}
+
+/// Puts those that may answer into `nodes`, best by code first: so many, and all that tie with the last of them.
+fn choose(seen: &[Seen], limit: usize, nodes: &mut Vec<u32>, may: impl Fn(&Seen) -> Result<bool>) -> Result<()> {
+    nodes.clear();
+    let mut last = None;
+    for seen in seen {
+        if nodes.len() >= limit && last != Some(seen.score) {
+            break;
+        }
+        if may(seen)? {
+            nodes.push(seen.node);
+            last = Some(seen.score);
+        }
+    }
+    Ok(())
 }
 
 fn rescored(k: usize) -> usize {

