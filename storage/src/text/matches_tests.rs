@@ -210,6 +210,48 @@ fn each_operator_finds_what_it_says() {
 }
 
 #[test]
+fn words_that_stand_everywhere_are_words_like_others() {
+    let texts = ["to be or not to be", "not to be is to be", "the end of it", "or what", "an answer"];
+    for (query, expected) in [
+        ("the", vec![2]),
+        ("to be or", vec![0, 1, 3]),
+        ("+to +be +or", vec![0]),
+        ("\"to be or not\"", vec![0]),
+        ("\"not to be\"", vec![0, 1]),
+        ("\"the end of it\"", vec![2]),
+        ("\"of the\"", vec![]),
+        ("not -\"or not\"", vec![1]),
+    ] {
+        assert_eq!(found(&texts, Language::English, query), expected, "{query}");
+    }
+    let german = ["der Hund und die Katze", "die Katze oder der Hund", "ein Vogel"];
+    for (query, expected) in [("der die das", vec![0, 1]), ("\"und die\"", vec![0]), ("\"der Hund\" -oder", vec![0])] {
+        assert_eq!(found(&german, Language::German, query), expected, "{query}");
+    }
+}
+
+#[test]
+fn a_prefix_is_compared_with_stems() {
+    let texts = ["they were running", "a run", "runners", "a rune"];
+    for (query, expected) in [
+        ("run*", vec![0, 1, 2, 3]),
+        // The stem of the whole word is looked for, too.
+        ("running*", vec![0, 1]),
+        // It ends within an ending that the index has not.
+        ("runni*", vec![]),
+        ("runn*", vec![2]),
+    ] {
+        assert_eq!(found(&texts, Language::English, query), expected, "{query}");
+    }
+    assert_eq!(found(&texts, Language::None, "runni*"), [0]);
+    let german = ["Häuser", "Hausboote", "laufen"];
+    for (query, expected) in [("häuser*", vec![0]), ("häuse*", vec![0]), ("häus*", vec![0, 1]), ("laufe*", vec![2])]
+    {
+        assert_eq!(found(&german, Language::German, query), expected, "{query}");
+    }
+}
+
+#[test]
 fn german_and_japanese_are_found() {
     let german = ["Die Häuser an der Straße", "Hausboote", "ein Haus und die Strasse", "Maus"];
     for (query, expected) in [

@@ -43,7 +43,9 @@ const LONG_WORD_LETTERS: usize = 6;
 /// | `(send OR sync) AND NOT raw` | groups |
 ///
 /// A prefix and a fuzzy word are compared, lowered and without accents, with the terms of the index, which are stems:
-/// `thread*` also finds what `thread` does, but `happine*` does not find `happiness`, whose stem is `happi`.
+/// `thread*` also finds what `thread` does, and `running*` what `running` does; but one that ends within an ending finds
+/// nothing of its word: not `runni*`, and not `happine*`, because the index has `run` and `happi`. Leave the ending out
+/// (`run*`), or make the collection without a language. Words such as `the` and `not` are in the index like others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextQuery {
     pub(super) root: Group,
