@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::guard::damage_as_error;
 use crate::{CollectionInfo, DocumentId, Result, Snapshot, SpaceSettings, Store, StoredChunk, StoredDocument};
 
 /// Numbers of a vector that are written out; the rest is in its checksum.
@@ -19,11 +20,13 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn dump(&self) -> Result<String> {
-        let mut out = String::new();
-        for info in self.collections()? {
-            collection(&mut out, &self.snapshot(info.id)?, &info)?;
-        }
-        Ok(out)
+        damage_as_error("the database", || {
+            let mut out = String::new();
+            for info in self.collections()? {
+                collection(&mut out, &self.snapshot(info.id)?, &info)?;
+            }
+            Ok(out)
+        })
     }
 }
 

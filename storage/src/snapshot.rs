@@ -3,8 +3,7 @@
 //! A [`Snapshot`] pairs a redb read transaction with the view in memory of the same commit.
 //!
 //! Invariants: what it answers never changes, whatever is written meanwhile; every record's checksum is compared before
-//! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal; where redb
-//! panics on damaged pages, the caller gets an error.
+//! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal.
 
 use std::sync::Arc;
 
@@ -96,6 +95,12 @@ impl Snapshot {
         &self.0.transaction
     }
 
+    /// Runs a read of redb or of files. All that the public functions read, they read in here, so that damage which the
+    /// engine below answers with a panic is an error like any other, and other reads go on.
+    fn guarded<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        damage_as_error("data.redb", read)
+    }
+
     fn key(&self, number: u32) -> (u32, u32) {
         (self.0.collection, number)
     }
@@ -136,7 +141,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn digest(&self, id: &DocumentId) -> Result<Option<[u8; 16]>> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let Some(number) = self.number_of(id)? else { return Ok(None) };
             Ok(Some(self.document_record(number)?.digest))
         })
@@ -147,7 +152,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn document(&self, id: &DocumentId) -> Result<Option<StoredDocument>> {
-        damage_as_error("the database", || self.number_of(id)?.map(|number| self.stored_document(number)).transpose())
+        self.guarded(|| self.number_of(id)?.map(|number| self.stored_document(number)).transpose())
     }
 
     fn stored_document(&self, number: u32) -> Result<StoredDocument> {
@@ -176,7 +181,7 @@ impl Snapshot {
     }
 
     fn first_chunks(&self, id: &DocumentId, chunks_max: usize) -> Result<Vec<StoredChunk>> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
             let table = rows::open(self.transaction(), CHUNKS)?;
             let spaces =
@@ -235,7 +240,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn scan(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<StoredDocument>> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let mut documents = Vec::new();
             self.walk_ids(after, &mut |number, _| {
                 if documents.len() < limit {
@@ -252,7 +257,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn ids(&self) -> Result<Vec<DocumentId>> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let mut ids = Vec::with_capacity(self.documents() as usize);
             self.walk_ids(None, &mut |_, id| {
                 ids.push(id);
@@ -302,7 +307,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::InvalidInput`] for a chunk that is not live here; [`Error::Corrupt`] where a record is damaged.
     pub fn hydrate(&self, chunk: ChunkNumber) -> Result<HydratedChunk> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let ChunkRecord { document: number, ordinal, start, end, heading, .. } = self.chunk_record(chunk)?;
             let DocumentRecord { id, title, chunk_count, .. } = self.document_record(number)?;
             let (start, end) = (start as usize, end as usize);
@@ -346,7 +351,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::InvalidInput`] for a chunk that is not live here; [`Error::Corrupt`] where its block is damaged.
     pub fn vector(&self, space: usize, chunk: ChunkNumber) -> Result<Vec<f32>> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             self.column(space)?;
             if !self.view()?.is_live(chunk.0) {
                 return Err(not_live(chunk));
@@ -390,14 +395,16 @@ impl Snapshot {
         allowed: Option<&RoaringBitmap>,
         effort: Effort,
     ) -> Result<Nearest> {
-        self.column_for(space, query)?;
-        let wanted = k.min(self.chunks() as usize);
-        if wanted == 0 {
-            return Ok(Nearest { hits: Vec::new(), segments: Vec::new() });
-        }
-        self.ask(|view| {
-            let (best, segments) = view.nearest(space, query, wanted, allowed, effort)?;
-            Ok(Nearest { hits: view.ranked(best)?, segments })
+        self.guarded(|| {
+            self.column_for(space, query)?;
+            let wanted = k.min(self.chunks() as usize);
+            if wanted == 0 {
+                return Ok(Nearest { hits: Vec::new(), segments: Vec::new() });
+            }
+            self.ask(|view| {
+                let (best, segments) = view.nearest(space, query, wanted, allowed, effort)?;
+                Ok(Nearest { hits: view.ranked(best)?, segments })
+            })
         })
     }
 
@@ -406,13 +413,15 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::nearest`]; [`Error::InvalidInput`] for a chunk that is not live here.
     pub fn similarities(&self, space: usize, query: &[f32], chunks: &[ChunkNumber]) -> Result<Vec<f32>> {
-        self.column_for(space, query)?;
-        let view = self.view()?;
-        if let Some(chunk) = chunks.iter().find(|chunk| !view.is_live(chunk.0)) {
-            return Err(not_live(*chunk));
-        }
-        let scores = self.ask(|view| view.similarities(space, query, chunks.iter().map(|chunk| chunk.0)))?;
-        chunks.iter().zip(scores).map(|(chunk, score)| score.ok_or_else(|| not_live(*chunk))).collect()
+        self.guarded(|| {
+            self.column_for(space, query)?;
+            let view = self.view()?;
+            if let Some(chunk) = chunks.iter().find(|chunk| !view.is_live(chunk.0)) {
+                return Err(not_live(*chunk));
+            }
+            let scores = self.ask(|view| view.similarities(space, query, chunks.iter().map(|chunk| chunk.0)))?;
+            chunks.iter().zip(scores).map(|(chunk, score)| score.ok_or_else(|| not_live(*chunk))).collect()
+        })
     }
 
     // Text.
@@ -423,9 +432,7 @@ impl Snapshot {
         let view = self.view()?;
         for _ in &view.segments {
             match ask(view) {
-                Err(Error::Corrupt { .. }) => damage_as_error("the database", || {
-                    stand_in(self.transaction(), self.0.collection, &self.0.record, view)
-                })?,
+                Err(Error::Corrupt { .. }) => stand_in(self.transaction(), self.0.collection, &self.0.record, view)?,
                 answer => return answer,
             }
         }
@@ -438,8 +445,10 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a segment is damaged, and the text in redb, too.
     pub fn search_text(&self, query: &str, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
-        let scored = self.ask(|view| view.score_text(query))?;
-        self.best_of_text(&Arc::new(scored), k, allowed)
+        self.guarded(|| {
+            let scored = self.ask(|view| view.score_text(query))?;
+            self.best_of_text(&Arc::new(scored), k, allowed)
+        })
     }
 
     fn best_of_text(&self, scored: &Arc<Scored>, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
@@ -466,7 +475,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search_text`].
     pub fn document_frequency(&self, word: &str) -> Result<Option<u64>> {
-        self.ask(|view| view.document_frequency(word))
+        self.guarded(|| self.ask(|view| view.document_frequency(word)))
     }
 }
 

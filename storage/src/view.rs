@@ -245,6 +245,25 @@ impl View {
         Ok((chunks, others))
     }
 
+    /// How many documents live that have a chunk.
+    ///
+    /// # Errors
+    /// As [`View::owner`].
+    pub(crate) fn documents(&self) -> Result<u64> {
+        let in_run = |run: &RosterRun| run.entries().filter(|entry| self.is_live(entry.first)).count() as u64;
+        let mut documents = self.roster.iter().map(in_run).sum();
+        for segment in &self.segments {
+            documents += match segment.source(self.sequence) {
+                None => 0,
+                Some(Source::StandIn(span)) => in_run(&span.roster),
+                Some(Source::Folder(sealed, folder)) => {
+                    sealed.watch(folder.roster.count(|first| self.is_live(first)))?
+                }
+            };
+        }
+        Ok(documents)
+    }
+
     /// The chunks that match a filter, where it was asked for not long ago.
     pub(crate) fn remembered(&self, filter: &str) -> Option<RoaringBitmap> {
         let filtered = self.filtered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -85,6 +85,18 @@ impl RosterFile {
         self.entries
     }
 
+    /// How many documents have a first chunk that passes.
+    ///
+    /// # Errors
+    /// As [`RosterFile::owner`].
+    pub(crate) fn count(&self, passes: impl Fn(u32) -> bool) -> Result<u64> {
+        let mut count = 0;
+        for place in 0..self.entries {
+            count += u64::from(passes(self.first(place)?));
+        }
+        Ok(count)
+    }
+
     /// How many chunks they have together.
     pub(crate) fn len(&self) -> u64 {
         self.chunks

@@ -10,26 +10,68 @@ use roaring::RoaringBitmap;
 use super::Snapshot;
 use crate::codec::{DocumentRecord, Json, Place, decode};
 use crate::error::engine;
-use crate::guard::damage_as_error;
-use crate::tables::{DOCUMENTS, METADATA};
+use crate::keys::decode_id;
+use crate::tables::{CHUNKS, DOCUMENTS, METADATA, pairs_of};
+use crate::view::View;
 use crate::{DocumentId, Filter, Result, rows};
 
 /// Document numbers that one task looks at.
-const TASK_DOCUMENTS: u32 = 1024;
+const TASK_DOCUMENTS: usize = 1024;
 
 impl Snapshot {
     /// The ids of the documents that match, in order.
     ///
-    /// Cost: the metadata of all documents is read, some microseconds each.
+    /// Cost: as [`Snapshot::matching_chunks`], and a lookup for each document that matches. Documents without chunks are in no
+    /// index: where there are any, the records of all documents are read, and the metadata of these.
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn matching_documents(&self, filter: &Filter) -> Result<Vec<DocumentId>> {
-        damage_as_error("the database", || {
-            let mut ids: Vec<DocumentId> = self.matching(filter)?.into_iter().map(|record| record.id).collect();
+        self.guarded(|| {
+            let (mut ids, read) = match self.view() {
+                // Without a view there are the rows.
+                Err(_) => (Vec::new(), self.numbers(|_| true)?),
+                Ok(_) => {
+                    let ids = self.ids_of(&self.matching_chunks(filter)?)?;
+                    let is_whole = self.ask(View::documents)? == self.documents();
+                    (ids, if is_whole { Vec::new() } else { self.numbers(|record| record.chunk_count == 0)? })
+                }
+            };
+            let found = read.par_chunks(TASK_DOCUMENTS).map(|numbers| self.matching_of(filter, numbers));
+            let found = found.collect::<Result<Vec<_>>>()?;
+            ids.extend(found.into_iter().flatten().map(|record| record.id));
             ids.sort_unstable();
             Ok(ids)
         })
+    }
+
+    /// The documents that these live chunks are of; the chunks are all that their documents have.
+    fn ids_of(&self, chunks: &RoaringBitmap) -> Result<Vec<DocumentId>> {
+        let mut ids = Vec::new();
+        let mut chunks = chunks.iter();
+        while let Some(chunk) = chunks.next() {
+            let owner =
+                self.ask(|view| view.owner(chunk, |entry| (entry.first + entry.count, decode_id(entry.id_key))))?;
+            let place = Place::new(CHUNKS.name(), self.key(chunk));
+            let (end, id) = owner.ok_or_else(|| place.corrupt("no document has it"))?;
+            ids.push(id.ok_or_else(|| place.corrupt("the id of its document is none"))?);
+            chunks.advance_to(end);
+        }
+        Ok(ids)
+    }
+
+    /// The numbers of the documents whose records are asked for.
+    fn numbers(&self, is_asked: impl Fn(&DocumentRecord) -> bool) -> Result<Vec<u32>> {
+        let documents = rows::open(self.transaction(), DOCUMENTS)?;
+        let mut numbers = Vec::new();
+        for row in documents.range(pairs_of(self.0.collection)).map_err(engine)? {
+            let (key, value) = row.map_err(engine)?;
+            let record: DocumentRecord = decode(Place::new(DOCUMENTS.name(), key.value()), value.value())?;
+            if is_asked(&record) {
+                numbers.push(key.value().1);
+            }
+        }
+        Ok(numbers)
     }
 
     /// The live chunks of the documents that match. The last 16 filters are remembered until the next write.
@@ -40,13 +82,13 @@ impl Snapshot {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a record is damaged.
     pub fn matching_chunks(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let printed = filter.to_string();
             if let Some(chunks) = self.view()?.remembered(&printed) {
                 return Ok(chunks);
             }
             let (mut chunks, others) = self.ask(|view| view.matching(filter))?;
-            let tried = others.par_chunks(TASK_DOCUMENTS as usize).map(|documents| self.matching_of(filter, documents));
+            let tried = others.par_chunks(TASK_DOCUMENTS).map(|documents| self.matching_of(filter, documents));
             for records in tried.collect::<Result<Vec<_>>>()? {
                 for record in records {
                     chunks.insert_range(record.chunks());
@@ -65,38 +107,6 @@ impl Snapshot {
         for &number in numbers {
             let record: DocumentRecord = rows::need(&documents, DOCUMENTS, self.key(number))?;
             let Json(map) = rows::need(&metadata, METADATA, self.key(number))?;
-            if filter.matches_document(&record.id, record.title.as_deref(), &map) {
-                found.push(record);
-            }
-        }
-        Ok(found)
-    }
-
-    fn matching(&self, filter: &Filter) -> Result<Vec<DocumentRecord>> {
-        let end = self.0.record.next_document;
-        let tasks: Vec<u32> = (0..end).step_by(TASK_DOCUMENTS as usize).collect();
-        let found = tasks
-            .into_par_iter()
-            .map(|first| self.matching_between(filter, first, first.saturating_add(TASK_DOCUMENTS).min(end)));
-        let found: Vec<Vec<DocumentRecord>> = found.collect::<Result<_>>()?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    fn matching_between(&self, filter: &Filter, first: u32, end: u32) -> Result<Vec<DocumentRecord>> {
-        let documents = rows::open(self.transaction(), DOCUMENTS)?;
-        let metadata = rows::open(self.transaction(), METADATA)?;
-        let mut metadata = metadata.range(self.key(first)..self.key(end)).map_err(engine)?;
-        let mut found = Vec::new();
-        for row in documents.range(self.key(first)..self.key(end)).map_err(engine)? {
-            let (key, value) = row.map_err(engine)?;
-            let record: DocumentRecord = decode(Place::new(DOCUMENTS.name(), key.value()), value.value())?;
-            let place = Place::new(METADATA.name(), key.value());
-            // Both tables have a row for each document.
-            let (same, value) = metadata.next().ok_or_else(|| rows::missing(place))?.map_err(engine)?;
-            if same.value() != key.value() {
-                return Err(rows::missing(place));
-            }
-            let Json(map) = decode(place, value.value())?;
             if filter.matches_document(&record.id, record.title.as_deref(), &map) {
                 found.push(record);
             }

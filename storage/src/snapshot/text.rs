@@ -12,7 +12,6 @@ use roaring::RoaringBitmap;
 use super::{Snapshot, TextHits};
 use crate::codec::{ChunkRecord, DocumentRecord, Place, decode_text, decode_text_range};
 use crate::error::engine;
-use crate::guard::damage_as_error;
 use crate::tables::{Bytes, CHUNKS, DOCUMENTS, Pair, TEXTS};
 use crate::text::{Found, Scored, TextQuery, index_text};
 use crate::{Result, rows};
@@ -61,7 +60,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search_text`].
     pub fn text_matches(&self, query: &TextQuery, allowed: Option<&RoaringBitmap>) -> Result<TextMatches> {
-        damage_as_error("the database", || {
+        self.guarded(|| {
             let found = self.ask(|view| view.evaluate_text(query))?;
             let (mut chunks, mut open) = found.decided();
             if let Some(allowed) = allowed {
@@ -81,8 +80,10 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search_text`].
     pub fn best_matches(&self, matches: &TextMatches, k: usize) -> Result<TextHits> {
-        let TextMatches { chunks, words_capped, scored } = matches;
-        Ok(TextHits { words_capped: words_capped.clone(), ..self.best_of_text(scored, k, Some(chunks))? })
+        self.guarded(|| {
+            let TextMatches { chunks, words_capped, scored } = matches;
+            Ok(TextHits { words_capped: words_capped.clone(), ..self.best_of_text(scored, k, Some(chunks))? })
+        })
     }
 
     /// Those of these chunks, which ascend, whose texts satisfy the query.

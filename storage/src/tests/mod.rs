@@ -11,6 +11,7 @@ mod failing_disk;
 mod large;
 mod lifecycle;
 mod model;
+mod pages;
 mod reliability;
 mod seal;
 mod sealed;
