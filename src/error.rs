@@ -156,6 +156,7 @@ impl Error {
                 | S::Locked { .. }
                 | S::NewerFormat { .. }
                 | S::DiskFull { .. }
+                | S::Gone { .. }
                 | S::Poisoned(_)
                 | S::Unconfirmed(_)
                 | S::Stale,

@@ -111,6 +111,7 @@ impl Parts {
             model: self.space().model_name().to_owned(),
             dims: self.space().settings.dims,
             spaces: self.stats_of_spaces(),
+            sealing_error: self.store.sealing_error(self.info.id),
         })
     }
 

@@ -600,6 +600,10 @@ pub struct CollectionStats {
     pub dims: usize,
     /// All its spaces.
     pub spaces: Vec<SpaceStats>,
+    /// Why its last segment could not be built or opened by this process; `None` where all is well. Searches are right
+    /// without it, and slower; it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealing_error: Option<String>,
 }
 
 /// A vector space of a collection.

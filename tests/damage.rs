@@ -122,6 +122,26 @@ fn answers_do_not_depend_on_what_is_sealed() {
     assert_eq!(answers(&db), sealed);
 }
 
+#[test]
+fn a_segment_that_cannot_be_built_is_told_and_costs_no_answer() {
+    let folder = folder();
+    let whole = make_sealed(&folder.path().join("a.db"));
+    let path = folder.path().join("b.db");
+    let db = Database::open(&path).unwrap();
+    let notes = db.collection("notes").unwrap();
+    fs::write(path.join("segments"), "a file where a folder should be").unwrap();
+    notes.add_many((0..SEALED).map(note)).unwrap();
+    notes.delete_many(&(100..120).map(DocumentId::from).collect::<Vec<_>>()).unwrap();
+    let stats = notes.stats().unwrap();
+    assert!(stats.segments == 0 && stats.sealing_error.is_some_and(|error| error.contains("segments")));
+    assert_eq!(answers(&db), whole);
+    fs::remove_file(path.join("segments")).unwrap();
+    db.repair().unwrap();
+    let stats = notes.stats().unwrap();
+    assert_eq!((stats.segments, stats.sealing_error), (1, None));
+    assert_eq!(answers(&db), whole);
+}
+
 /// Everything under `segments/` is derived: without it, or with any file of it damaged, the answers are the same.
 #[test]
 fn segments_can_be_lost_or_damaged() {

@@ -5,7 +5,8 @@ use quiverdb::{Collection, CollectionConfig, Database};
 
 use super::args::Add;
 use super::intake::{describe, take_in};
-use super::output::Format;
+use super::operate::sealing_note;
+use super::output::{Format, note};
 use super::session::{Outcome, Session};
 use super::sources;
 
@@ -23,6 +24,7 @@ pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
         intake.list_rejected(REJECTED_SHOWN_MAX);
     }
     intake.warn();
+    sealing_note(&collection.stats()?).into_iter().for_each(|sentence| note(&sentence));
     session.output.show(report, std::slice::from_ref(report), || {
         let mood = if arguments.dry_run { "would be: " } else { "" };
         format!("{mood}{}", describe(report))

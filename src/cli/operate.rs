@@ -10,9 +10,20 @@ use super::session::{Outcome, Session};
 /// `quiver stats`.
 pub(crate) fn stats(session: &Session) -> Result<Outcome> {
     let collections = session.existing()?.collections()?;
+    collections.iter().filter_map(sealing_note).for_each(|sentence| note(&sentence));
     let whole = json!({"collections": collections});
     session.output.show(&whole, &collections, || table(&collections))?;
     Ok(Outcome::Done)
+}
+
+/// What to say of a segment that could not be built; `None` where all is well.
+pub(crate) fn sealing_note(collection: &CollectionStats) -> Option<String> {
+    let CollectionStats { name, sealing_error, .. } = collection;
+    let error = sealing_error.as_ref()?;
+    Some(format!(
+        "a segment of `{name}` could not be built or opened: {error}. All is found without it, only slower; the next add \
+         tries again"
+    ))
 }
 
 /// The collections as a table.

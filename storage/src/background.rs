@@ -1,6 +1,7 @@
 //! Who seals while the application goes on?
 //!
-//! One thread at most for each database. It is told to stop when the last handle goes, and waited for, so that the folder
+//! One thread at most for each database. It seals what was written, and builds again what was found damaged, which no reader
+//! waits for. What fails is kept and told, and tried again by a later call, at longer and longer intervals. It is told to stop when the last handle goes, and waited for, so that the folder
 //! is free when the database is closed.
 //!
 //! Invariant: it holds no lock that a reader waits for, and the writer's turn only to publish what it built.
@@ -17,26 +18,47 @@ use crate::{CollectionId, seal};
 pub(crate) struct Background {
     closing: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Whether it does its work on the caller's thread: simulated disks are not for several.
+    #[cfg(test)]
+    pub(crate) is_inline: bool,
 }
 
 impl Background {
     pub(crate) fn new(engine: &Engine) -> Self {
-        Self { closing: Arc::clone(&engine.closing), thread: Mutex::new(None) }
+        Self {
+            closing: Arc::clone(&engine.closing),
+            thread: Mutex::new(None),
+            #[cfg(test)]
+            is_inline: false,
+        }
     }
 
-    /// Seals a collection on the thread, unless that is at work or there is too little to do.
+    /// Seals a collection on the thread, unless that is at work, there is too little to do, or the last try failed not long
+    /// ago.
     pub(crate) fn begin(&self, engine: &Arc<Engine>, collection: CollectionId, chunks_min: u64) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) || !seal::is_due(engine, collection, chunks_min)
-        {
+        let is_at_work = thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        if is_at_work || engine.failures.is_waiting(collection.0) || !seal::is_due(engine, collection, chunks_min) {
+            return;
+        }
+        #[cfg(test)]
+        if self.is_inline {
+            let _ = seal::seal(engine, collection, chunks_min);
             return;
         }
         let engine = Arc::clone(engine);
         let seal = move || {
-            // What could not be built is tried again at the next call, and search is right without it.
+            // The failure is noted; search is right without it.
             let _ = seal::seal(&engine, collection, chunks_min);
         };
         *thread = std::thread::Builder::new().name("quiverdb-seal".into()).spawn(seal).ok();
+    }
+
+    /// Waits for the thread to end.
+    #[cfg(test)]
+    pub(crate) fn wait(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread.map(JoinHandle::join).transpose().expect("the thread ended well");
     }
 }
 

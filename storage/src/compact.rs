@@ -36,6 +36,7 @@ pub struct Compacted {
 
 /// Compacts the collections and then the file.
 pub(crate) fn compact(engine: &Arc<Engine>, collections: &[CollectionId]) -> Result<Compacted> {
+    engine.confirm_site()?;
     let bytes = || engine.folder().map_or(Ok(0), files::bytes_on_disk);
     let mut done = Compacted { bytes_before: bytes()?, ..Compacted::default() };
     for &collection in collections {

@@ -21,13 +21,15 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
+use crate::failures::Failures;
 use crate::handle::{Handle, Reading};
 use crate::load::load;
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
+use crate::site::Site;
 use crate::space::Space;
 use crate::tables::{Bytes, COLLECTIONS, META};
 use crate::view::View;
-use crate::{CollectionId, Error, Result, Scrub, rows};
+use crate::{CollectionId, Error, Result, Scrub, files, rows};
 
 /// How often a reader that a writer overtakes begins again, before it loads a view of its own.
 const ATTEMPTS_MAX: usize = 32;
@@ -51,8 +53,10 @@ pub(crate) struct Engine {
     pub(crate) sealing: Mutex<()>,
     /// Whether the database is being closed, so that no segment need be finished.
     pub(crate) closing: Arc<AtomicBool>,
-    /// Whether a segment could not be built again, so that it is not tried at every read.
-    pub(crate) repair_failed: AtomicBool,
+    /// The segments that could not be built or opened.
+    pub(crate) failures: Failures,
+    /// Where its files are; `None` where there are none, or only a test's.
+    site: Option<Site>,
     // Last, so that the folder is free only when the file is closed.
     lock: Option<Lock>,
 }
@@ -155,9 +159,28 @@ impl Engine {
             turn: Mutex::default(),
             sealing: Mutex::default(),
             closing: Arc::default(),
-            repair_failed: AtomicBool::new(false),
+            failures: Failures::default(),
+            site: None,
             lock,
         }
+    }
+
+    /// From now on it writes only where these files still are.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where one is not there.
+    pub(crate) fn settle_in(&mut self) -> Result<()> {
+        let site = |folder: &PathBuf| Site::new(folder, &[files::DATA, lock::NAME]);
+        self.site = self.folder.as_ref().map(site).transpose()?;
+        Ok(())
+    }
+
+    /// Whether the files are still where they were opened.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where they are not.
+    pub(crate) fn confirm_site(&self) -> Result<()> {
+        self.site.as_ref().map_or(Ok(()), Site::confirm)
     }
 
     /// The database's folder; `None` where it lives in memory.
@@ -212,6 +235,7 @@ impl Engine {
 
     /// Opens the file again. The caller has the turn.
     fn reopen(&self) -> Result<()> {
+        self.confirm_site()?;
         self.handle.reopen()?;
         let transaction = self.handle.read()?;
         for (&number, slot) in self.slots.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -287,12 +311,27 @@ impl Engine {
         self.fill(&self.slot(collection.0), collection)?.map_err(|damage| damage.error())
     }
 
+    /// Changes how the view of the last commit answers, not what.
+    ///
+    /// # Errors
+    /// As [`Engine::writer`], whose turn this takes, so that no commit comes in between.
+    pub(crate) fn refine(&self, collection: CollectionId, change: impl FnOnce(&View) -> View) -> Result<()> {
+        let _writer = self.writer()?;
+        let slot = self.slot(collection.0);
+        if let Some(view) = slot.published() {
+            let next = Arc::new(change(&view));
+            slot.change(|views| views.published = Some(next));
+        }
+        Ok(())
+    }
+
     /// Waits for its turn to write, and opens the file again where the disk failed.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] where that is not possible.
+    /// [`Error::Poisoned`] where that is not possible; [`Error::Gone`] where the files are not where they were.
     pub(crate) fn writer(&self) -> Result<Writer<'_>> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.confirm_site()?;
         if self.handle.has_failed() {
             self.reopen()?;
         }

@@ -76,6 +76,18 @@ pub enum Error {
         /// Those that are.
         free: u64,
     },
+    /// The folder was deleted, moved or replaced while the database was open. Nothing was written; reads go on.
+    #[error(
+        "database {path} is not where it was opened: {what}. Nothing was written. Put the folder back, or close the \
+         database and open it where it is now",
+        path = .path.display()
+    )]
+    Gone {
+        /// The database's folder.
+        path: PathBuf,
+        /// Which file, and what became of it.
+        what: String,
+    },
     /// The disk failed and the database could not be opened again yet. Each operation tries; meanwhile what is in memory
     /// can be read.
     #[error("the disk failed, and the database cannot be opened again: {0}. The next operation tries once more")]

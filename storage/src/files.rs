@@ -25,7 +25,7 @@ use crate::tables::{
 };
 use crate::{Error, Result, rows};
 
-const DATA: &str = "data.redb";
+pub(crate) const DATA: &str = "data.redb";
 const NEW_DATA: &str = "data.redb.new";
 /// redb's cache. Vectors and the tail's text are kept by us; this one serves the passages of hits.
 const CACHE_BYTES: usize = 256 << 20;
@@ -261,6 +261,13 @@ pub(crate) fn between_steps(done: &'static str) {
     crate::testing::power_may_go(done);
     #[cfg(not(test))]
     let _ = done;
+}
+
+/// Opens a file to be read. Tests let it fail.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    #[cfg(test)]
+    crate::testing::may_open(path)?;
+    File::open(path)
 }
 
 /// Makes the names in a folder durable. Windows has no such call, and needs none.

@@ -115,10 +115,13 @@ fn segments(
         // A damaged record is no loss: its chunks are indexed in memory and sealed anew, which removes the row.
         let record = codec::decode(Place::new(SEGMENTS.name(), key.value()), value.value());
         let Ok::<SegmentRecord, _>(record) = record else { continue };
-        let current = folder.filter(|_| record.version == SEGMENT_VERSION);
-        // Whatever is wrong with it, all that it holds is in redb.
-        let open = |folder| Folder::open(&segment_folder(folder, collection, number), &record, spaces).ok();
-        segments.push(Sealed::new(number, record, current.and_then(open)));
+        segments.push(match folder.filter(|_| record.version == SEGMENT_VERSION) {
+            Some(folder) => {
+                let opened = Folder::open(&segment_folder(folder, collection, number), &record, spaces);
+                Sealed::found(number, record, opened)
+            }
+            None => Sealed::new(number, record, None),
+        });
     }
     segments.sort_by_key(|segment| segment.record.first);
     Ok(segments)

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-const NAME: &str = "LOCK";
+/// Its name in the database's folder.
+pub(crate) const NAME: &str = "LOCK";
 
 /// Holds the folder's lock until it is dropped.
 #[derive(Debug)]

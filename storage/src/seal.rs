@@ -19,6 +19,7 @@ use crate::error::engine as engine_error;
 use crate::files::{SEGMENTS_FOLDER, between_steps, io_error, segment_folder, sync_folder};
 use crate::filter::index::Builder;
 use crate::graph::{self, Points, Recipe};
+use crate::guard::damage_as_error;
 use crate::load::Reader;
 use crate::passages::Passages;
 use crate::roster::{Entry, RosterRun};
@@ -54,13 +55,48 @@ struct Plan {
 pub(crate) fn seal(engine: &Engine, collection: CollectionId, chunks_min: u64) -> Result<bool> {
     let Some(folder) = engine.folder() else { return Ok(false) };
     let _turn = engine.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-    seal_in_turn(engine, folder, collection, chunks_min)
+    let built = damage_as_error("the database", || {
+        // What is out of reach keeps nothing else from being built.
+        let reached = reach(engine, folder, collection);
+        let built = seal_in_turn(engine, folder, collection, chunks_min)?;
+        reached.map(|()| built)
+    });
+    if !engine.closing.load(Ordering::Relaxed) {
+        engine.failures.note(collection.0, &built);
+    }
+    built
 }
 
-/// Whether [`seal`] would build anything.
+/// Whether [`seal`] would do anything.
 pub(crate) fn is_due(engine: &Engine, collection: CollectionId, chunks_min: u64) -> bool {
     let view = engine.current_view(collection);
-    engine.folder().is_some() && view.is_ok_and(|view| damaged(&view).or_else(|| tail(&view, chunks_min)).is_some())
+    engine.folder().is_some() && view.is_ok_and(|view| is_broken(&view) || tail(&view, chunks_min).is_some())
+}
+
+/// Whether something is missing, damaged or out of reach.
+pub(crate) fn is_broken(view: &View) -> bool {
+    damaged(view).is_some() || view.segments.iter().any(|segment| segment.is_out_of_reach())
+}
+
+/// Opens the segments that were out of reach when the collection was loaded. From then on their files answer, and not
+/// memory any more; those that turn out damaged are built again.
+///
+/// # Errors
+/// [`Error::Io`] where one still is.
+fn reach(engine: &Engine, folder: &Path, collection: CollectionId) -> Result<()> {
+    let view = engine.current_view(collection)?;
+    let (mut found, mut refused) = (Vec::new(), Ok(()));
+    for segment in view.segments.iter().filter(|segment| segment.is_out_of_reach()) {
+        let (number, record) = (segment.number, segment.record);
+        match Folder::open(&segment_folder(folder, collection.0, number), &record, view.columns.len()) {
+            Err(error @ Error::Io { .. }) => refused = Err(error),
+            opened => found.push(Sealed::found(number, record, opened)),
+        }
+    }
+    if !found.is_empty() {
+        engine.refine(collection, |view| view.reopened(found))?;
+    }
+    refused
 }
 
 fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks_min: u64) -> Result<bool> {
@@ -77,19 +113,6 @@ fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks
         if last {
             return Ok(built);
         }
-    }
-}
-
-/// Builds again the segments that are missing or damaged. Search is right without them, so nobody waits for this, and
-/// after a failure it is left to [`seal`].
-pub(crate) fn repair(engine: &Engine, collection: CollectionId, view: &View) {
-    let Some(folder) = engine.folder() else { return };
-    if damaged(view).is_none() || engine.repair_failed.load(Ordering::Relaxed) {
-        return;
-    }
-    if let Ok(_turn) = engine.sealing.try_lock() {
-        let result = seal_in_turn(engine, folder, collection, u64::MAX);
-        engine.repair_failed.store(result.is_err(), Ordering::Relaxed);
     }
 }
 
@@ -168,6 +191,8 @@ pub(crate) fn merge(engine: &Engine, collection: CollectionId) -> Result<()> {
 }
 
 fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinned, plan: &Plan) -> Result<()> {
+    // Another database may be there now, with segments of its own.
+    engine.confirm_site()?;
     let number = pinned.record.next_segment;
     let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
     let target = segment_folder(folder, collection.0, number);
@@ -241,9 +266,13 @@ fn fill_folder(
     SegmentFolder::create(fresh)?;
     let mut passages = Passages::read(&pinned.transaction, collection.0, first, end)?;
     let mut chunks = 0;
-    let counted = passages.by_ref().inspect(|_| chunks += 1);
+    let closing = || engine.closing.load(Ordering::Relaxed);
+    let counted = passages.by_ref().take_while(|_| !closing()).inspect(|_| chunks += 1);
     TextSegment::build(fresh, &view.analyzer, counted)?;
     between_steps("text written");
+    if closing() {
+        return Err(cancelled());
+    }
     passages.finish()?;
     let reader = Reader { transaction: &pinned.transaction, collection: collection.0, record: &pinned.record };
     let roster = reader.roster(view, first, end)?;

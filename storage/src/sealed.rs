@@ -31,8 +31,10 @@ pub(crate) const SEGMENT_VERSION: u32 = FOLDER_VERSION << 16 | ANALYSIS_VERSION;
 pub(crate) struct Sealed {
     pub(crate) number: u32,
     pub(crate) record: SegmentRecord,
-    /// `None` where the folder was missing or damaged when the view was loaded.
+    /// `None` where the folder was missing, damaged or out of reach when the view was loaded.
     folder: Option<Folder>,
+    /// Whether the system would not let us see the folder: there is no reason to think that it is damaged.
+    out_of_reach: bool,
     /// Whether damage was met since.
     distrusted: AtomicBool,
     stand_in: Mutex<Option<StandIn>>,
@@ -98,7 +100,21 @@ impl Folder {
 
 impl Sealed {
     pub(crate) fn new(number: u32, record: SegmentRecord, folder: Option<Folder>) -> Self {
-        Self { number, record, folder, distrusted: AtomicBool::new(false), stand_in: Mutex::new(None) }
+        let (out_of_reach, distrusted) = (false, AtomicBool::new(false));
+        Self { number, record, folder, out_of_reach, distrusted, stand_in: Mutex::new(None) }
+    }
+
+    /// The segment of this record as it is found: its files answer, or they are damaged, or out of reach. Whatever is wrong
+    /// with it, all that it holds is in redb.
+    pub(crate) fn found(number: u32, record: SegmentRecord, opened: Result<Folder>) -> Self {
+        let out_of_reach = matches!(opened, Err(Error::Io { .. }));
+        Self { out_of_reach, ..Self::new(number, record, opened.ok()) }
+    }
+
+    /// Whether its files could not be opened for a reason that may pass: too many open files, no memory, no permission, an
+    /// error of the disk. They are to be tried again, not to be built again.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        self.out_of_reach && !self.distrusted.load(Ordering::Relaxed)
     }
 
     /// Whether its files answer, as far as was known when it was loaded.
@@ -117,7 +133,7 @@ impl Sealed {
 
     /// Whether it is missing, or damage was met in it.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.folder.is_none() || self.distrusted.load(Ordering::Relaxed)
+        self.folder.is_none() && !self.out_of_reach || self.distrusted.load(Ordering::Relaxed)
     }
 
     /// Whether damage was met in it since it was loaded, and nothing stands in for it in a view of this commit.

@@ -45,7 +45,9 @@ impl Store {
         expect_known()?;
         let (handle, lock) = files::open(path, watch)?;
         let unclean = lock.was_left();
-        let engine = Arc::new(Engine::new(handle, Some(path.to_owned()), Some(lock), quick_repair_bytes_min));
+        let mut engine = Engine::new(handle, Some(path.to_owned()), Some(lock), quick_repair_bytes_min);
+        engine.settle_in()?;
+        let engine = Arc::new(engine);
         engine.space.renew();
         seal::collect_garbage(&engine)?;
         if unclean && engine.commits_for_quick_repair() {
@@ -84,7 +86,22 @@ impl Store {
         let mut engine = Engine::new(handle, folder.map(Path::to_owned), None, quick_repair_bytes_min);
         engine.space = crate::space::Space::new(None);
         seal::collect_garbage(&engine)?;
-        Ok(Self::of(Arc::new(engine)))
+        let engine = Arc::new(engine);
+        let mut background = Background::new(&engine);
+        background.is_inline = true;
+        Ok(Self(engine, Arc::new(background)))
+    }
+
+    /// Waits until what is done in the background is done.
+    #[cfg(test)]
+    pub(crate) fn wait(&self) {
+        self.1.wait();
+    }
+
+    /// As [`Store::seal_soon`], of fewer chunks, too.
+    #[cfg(test)]
+    pub(crate) fn seal_few_soon(&self, collection: CollectionId, chunks_min: u64) {
+        self.1.begin(&self.0, collection, chunks_min);
     }
 
     /// All collections, by name.
@@ -231,8 +248,9 @@ impl Store {
     pub fn snapshot(&self, collection: CollectionId) -> Result<Snapshot> {
         damage_as_error("the database", || {
             let pinned = self.0.pin(collection)?;
-            if let Ok(view) = &pinned.view {
-                seal::repair(&self.0, collection, view);
+            if pinned.view.as_deref().is_ok_and(seal::is_broken) {
+                // It answers as it is, out of memory where a segment cannot; nobody waits for that to be built again.
+                self.1.begin(&self.0, collection, u64::MAX);
             }
             Ok(Snapshot::new(Arc::clone(&self.0), collection, pinned))
         })
@@ -251,10 +269,16 @@ impl Store {
     }
 
     /// As [`Store::seal`], on a thread of its own, where the collection has `chunks_min` or more chunks to seal and no
-    /// such thread is at work; of a failure nothing is heard, and the next call tries again. The thread stops early when
-    /// the last handle goes.
+    /// such thread is at work. A failure costs no answer; [`Store::sealing_error`] tells of it, and later calls try again, at
+    /// longer and longer intervals. The thread stops early when the last handle goes.
     pub fn seal_soon(&self, collection: CollectionId, chunks_min: u64) {
         self.1.begin(&self.0, collection, chunks_min.max(seal::SEAL_CHUNKS_MIN));
+    }
+
+    /// Why the last segment of a collection could not be built or opened, since the database was opened; `None` once that
+    /// was done. Searches are right without it, and slower; snapshots and [`Store::seal_soon`] have it tried again.
+    pub fn sealing_error(&self, collection: CollectionId) -> Option<String> {
+        self.0.failures.last(collection.0)
     }
 
     /// Gives back what deleted and replaced documents take on disk: vectors are moved together, all segments of a

@@ -4,10 +4,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -109,6 +110,31 @@ pub(crate) fn fast_folder() -> tempfile::TempDir {
     let room = fs4::available_space(memory).is_ok_and(|free| free > 512 << 20);
     let folder = if room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     folder.expect("a temporary folder")
+}
+
+/// The folders below which no file is opened, with the error of the system.
+static REFUSED: Mutex<Vec<(PathBuf, i32)>> = Mutex::new(Vec::new());
+
+/// As long as this lives, files of segments below its folder cannot be opened.
+pub(crate) struct Refused(PathBuf);
+
+/// Refuses to open what lies below this folder.
+pub(crate) fn refuse_to_open(folder: &Path, error: i32) -> Refused {
+    REFUSED.lock().unwrap_or_else(PoisonError::into_inner).push((folder.to_owned(), error));
+    Refused(folder.to_owned())
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        REFUSED.lock().unwrap_or_else(PoisonError::into_inner).retain(|(folder, _)| *folder != self.0);
+    }
+}
+
+/// Whether this file may be opened.
+pub(crate) fn may_open(path: &Path) -> io::Result<()> {
+    let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let error = refused.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, error)| *error);
+    error.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
 }
 
 type PowerCut = Box<dyn FnMut(&'static str)>;

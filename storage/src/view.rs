@@ -88,20 +88,46 @@ impl View {
         let SegmentRecord { first, end, .. } = segment.record;
         next.segments.push(Arc::new(segment));
         next.segments.sort_by_key(|segment| segment.record.first);
-        let outside = |chunk| !(first..end).contains(&chunk);
-        next.roster.cut(first, end, |run| run.retain(outside));
-        next.text.cut(first, end, |run| run.retain(outside));
-        next.columns.iter_mut().for_each(|column| column.runs.cut(first, end, |run| run.retain(outside)));
+        next.cut(first, end);
         next
     }
 
+    /// The same view after segments that were out of reach were opened, or found to be damaged.
+    pub(crate) fn reopened(&self, found: Vec<Sealed>) -> Self {
+        let mut next = self.copied();
+        for sealed in found {
+            let Some(place) = next.segments.iter().position(|segment| segment.number == sealed.number) else {
+                continue;
+            };
+            let SegmentRecord { first, end, .. } = sealed.record;
+            if sealed.is_open() {
+                next.cut(first, end);
+            }
+            next.segments[place] = Arc::new(sealed);
+        }
+        next
+    }
+
+    /// Takes these chunks out of the runs.
+    fn cut(&mut self, first: u32, end: u32) {
+        let outside = |chunk| !(first..end).contains(&chunk);
+        self.roster.cut(first, end, |run| run.retain(outside));
+        self.text.cut(first, end, |run| run.retain(outside));
+        self.columns.iter_mut().for_each(|column| column.runs.cut(first, end, |run| run.retain(outside)));
+    }
+
     fn renewed(&self, record: &CollectionRecord) -> Self {
+        let (sequence, next_chunk) = (record.sequence, record.next_chunk);
+        Self { sequence, next_chunk, statistics: statistics(record), ..self.copied() }
+    }
+
+    fn copied(&self) -> Self {
         Self {
-            sequence: record.sequence,
+            sequence: self.sequence,
             settings: Arc::clone(&self.settings),
             analyzer: self.analyzer.clone(),
-            next_chunk: record.next_chunk,
-            statistics: statistics(record),
+            next_chunk: self.next_chunk,
+            statistics: self.statistics,
             dead: Arc::clone(&self.dead),
             roster: self.roster.clone(),
             columns: self.columns.clone(),

@@ -13,7 +13,7 @@ use crate::keys::encode_id;
 use crate::sealed::{Folder, SEGMENT_VERSION};
 use crate::segment::{SegmentDigest, SegmentFolder};
 use crate::tables::SEGMENTS;
-use crate::{Result, roster};
+use crate::{Error, Result, roster};
 
 /// Segments follow each other, hold what they say, and miss no live chunk of their range.
 pub(super) fn check(
@@ -36,9 +36,11 @@ pub(super) fn check(
         // One of another version is made anew when the collection is loaded.
         let Some(folder) = folder.filter(|_| found.version == SEGMENT_VERSION) else { continue };
         let folder = segment_folder(folder, number, segment);
-        let wrong = contents(&folder, &found, record.spaces.len(), documents, live)
-            .unwrap_or_else(|error| vec![error.to_string()]);
-        if !wrong.is_empty() {
+        let contents = contents(&folder, &found, record.spaces.len(), documents, live);
+        let is_read = !matches!(contents, Err(Error::Io { .. }));
+        let wrong = contents.unwrap_or_else(|error| vec![error.to_string()]);
+        // What could not be read may be whole.
+        if is_read && !wrong.is_empty() {
             check.damaged_segments.push((number, segment));
         }
         wrong.into_iter().for_each(|sentence| check.say(format!("{place}: {sentence}")));

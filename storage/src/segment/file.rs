@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::bytes::Bytes;
-use crate::files::io_error;
+use crate::files::{io_error, open_file};
 use crate::{Error, Result};
 
 /// The bytes that one checksum covers.
@@ -92,7 +92,7 @@ impl CheckedFile {
     /// [`Error::Corrupt`] where it is missing or has another length; [`Error::Io`].
     pub(super) fn open(folder: &Path, name: &str, length: u64, checksums: Vec<u64>) -> Result<Self> {
         let path = folder.join(name);
-        let file = File::open(&path).map_err(|source| missing_or(&path, source))?;
+        let file = open_file(&path).map_err(|source| missing_or(&path, source))?;
         let metadata = file.metadata().map_err(|source| io_error(&path, source))?;
         if !metadata.is_file() || metadata.len() != length {
             let what = format!("it has {} bytes, not {length} as written", metadata.len());
@@ -265,9 +265,11 @@ fn checksum(seed: u64, block: usize, bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, xxh3_64_with_seed(&(block as u64).to_le_bytes(), seed))
 }
 
-/// A file that is missing or ends early is damage; whatever else the system says is its own.
-fn missing_or(path: &Path, source: io::Error) -> Error {
-    let damage = [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof];
+/// A file that is missing, is none or ends early is damage; whatever else the system says is its own: that too many files
+/// are open, or that the disk does not answer, tells nothing of what was written.
+pub(super) fn missing_or(path: &Path, source: io::Error) -> Error {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    let damage = [NotFound, UnexpectedEof, IsADirectory, NotADirectory];
     if damage.contains(&source.kind()) {
         return Error::corrupt(path.display().to_string(), source.to_string());
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::file::{BLOCK_BYTES, CheckedFile, checksums_of, write_file};
+use super::file::{BLOCK_BYTES, CheckedFile, checksums_of, missing_or, write_file};
 use crate::files::{between_steps, io_error, sync_folder};
 use crate::{Error, Result};
 
@@ -91,10 +91,7 @@ impl SegmentFolder {
     pub(crate) fn open(path: &Path, expected: SegmentDigest) -> Result<Self> {
         let manifest = path.join(MANIFEST);
         let corrupt = |what: String| Error::corrupt(manifest.display().to_string(), what);
-        let bytes = fs::read(&manifest).map_err(|source| match source.kind() == std::io::ErrorKind::NotFound {
-            true => corrupt(source.to_string()),
-            false => io_error(&manifest, source),
-        })?;
+        let bytes = fs::read(&manifest).map_err(|source| missing_or(&manifest, source))?;
         let found = xxh3_64(&bytes);
         if found != expected.0 {
             return Err(corrupt(format!("it sums up to {found:016x}, not to {:016x} as written", expected.0)));

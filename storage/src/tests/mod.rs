@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod background;
 mod crash;
 mod damage;
 mod disk_full;
@@ -11,6 +12,7 @@ mod failing_disk;
 mod large;
 mod lifecycle;
 mod model;
+mod moved;
 mod pages;
 mod reliability;
 mod seal;

@@ -204,6 +204,7 @@ fn a_missing_or_damaged_segment_is_built_again_and_search_is_right() {
         let found = first.search_text("word0", usize::MAX, None).unwrap();
         let found: Vec<_> = found.hits.iter().map(|(chunk, score)| (*chunk, score.to_bits())).collect();
         assert!(found == before[0].0, "{name}: right before it is built again");
+        store.wait();
         assert!(answers(&store, notes) == before, "{name}: and after");
         sound(&store);
         assert_eq!(folders(folder.path()).len(), 2, "{name}");
@@ -236,6 +237,7 @@ fn answers_of_two_commits(damage: Option<fn(&Path)>) -> [Vec<(ChunkNumber, f32)>
     let is_there = || folders(folder.path()).contains(&format!("{}-0", notes.0));
     assert!(is_there(), "nobody waits for it to be built again");
     store.snapshot(notes).unwrap();
+    store.wait();
     assert_eq!(is_there(), damage.is_none(), "built again under another number");
     let again = [hits(&newer), hits(&older)];
     assert!(again == answers);
@@ -275,6 +277,7 @@ fn many_searches_meet_damage_at_once_and_all_are_right() {
     });
     drop(snapshot);
     store.snapshot(notes).unwrap();
+    store.wait();
     sound(&store);
 }
 
@@ -291,6 +294,7 @@ fn damage_that_nothing_touches_is_not_met() {
     assert!(store.check().unwrap().join("\n").contains(".store, block 0"));
     // From then on it is known, and built again.
     assert!(answers(&store, notes) == before);
+    store.wait();
     sound(&store);
 }
 
@@ -316,6 +320,7 @@ fn a_segment_of_another_version_is_built_again() {
     let store = Store::open(folder.path()).unwrap();
     sound(&store);
     assert!(answers(&store, notes) == before);
+    store.wait();
     assert!(answers(&store, notes) == before, "also when it has been built again");
     assert!(!folders(folder.path()).contains(&format!("{}-0", notes.0)));
     sound(&store);

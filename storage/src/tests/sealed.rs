@@ -119,7 +119,10 @@ fn damage_in_any_file_of_a_segment_costs_no_answer() {
         let snapshot = store.snapshot(notes).unwrap();
         assert_eq!(answers(&snapshot), expected, "{name:?}");
         drop(snapshot);
+        store.wait();
         store.check().unwrap();
+        assert_eq!(answers(&store.snapshot(notes).unwrap()), expected, "{name:?}, being mended");
+        store.wait();
         assert_eq!(answers(&store.snapshot(notes).unwrap()), expected, "{name:?}, mended");
         sound(&store);
     }

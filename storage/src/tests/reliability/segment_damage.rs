@@ -108,8 +108,10 @@ fn whatever_happens_to_a_file_of_a_segment_no_answer_is_wrong_and_it_is_built_ag
         let what = format!("seed {seed}: {}", damage(file, &strangers, &mut random));
         let store = Store::open(folder.path()).expect(&what);
         assert!(answers(&store, notes) == truth, "{what}");
+        store.wait();
         store.check().expect(&what);
         assert!(answers(&store, notes) == truth, "{what}, again");
+        store.wait();
         drop(store);
         let store = Store::open(folder.path()).expect(&what);
         assert_eq!(store.check().unwrap(), Vec::<String>::new(), "{what}: it is built again");
