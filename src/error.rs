@@ -159,7 +159,8 @@ impl Error {
                 | S::Gone { .. }
                 | S::Poisoned(_)
                 | S::Unconfirmed(_)
-                | S::Stale,
+                | S::Stale
+                | S::Expired,
             ) => Blame::World,
             Self::Storage(_) => Blame::Ours,
         }

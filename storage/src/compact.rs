@@ -91,7 +91,7 @@ fn in_sparse_blocks(snapshot: &Snapshot) -> Result<Vec<DocumentId>> {
 fn sparse_chunks(snapshot: &Snapshot) -> Result<RoaringBitmap> {
     let (view, mut chunks) = (snapshot.view()?, RoaringBitmap::new());
     for &space in snapshot.space_numbers() {
-        let per_block = space_record(snapshot.transaction(), space)?.per_block;
+        let per_block = space_record(&*snapshot.transaction()?, space)?.per_block;
         for first in (0..view.next_chunk).step_by(per_block as usize) {
             let end = first.saturating_add(per_block);
             let live = view.live_between(first, end);

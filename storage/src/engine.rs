@@ -55,6 +55,8 @@ pub(crate) struct Engine {
     pub(crate) closing: Arc<AtomicBool>,
     /// The segments that could not be built or opened.
     pub(crate) failures: Failures,
+    /// How old snapshots may become.
+    pub(crate) snapshot_age_max: Mutex<Option<Duration>>,
     /// Where its files are; `None` where there are none, or only a test's.
     site: Option<Site>,
     // Last, so that the folder is free only when the file is closed.
@@ -160,6 +162,7 @@ impl Engine {
             sealing: Mutex::default(),
             closing: Arc::default(),
             failures: Failures::default(),
+            snapshot_age_max: Mutex::default(),
             site: None,
             lock,
         }
@@ -332,6 +335,9 @@ impl Engine {
     pub(crate) fn writer(&self) -> Result<Writer<'_>> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.confirm_site()?;
+        if let Some(age_max) = *self.snapshot_age_max.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.handle.expire(age_max);
+        }
         if self.handle.has_failed() {
             self.reopen()?;
         }

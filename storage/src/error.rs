@@ -102,6 +102,13 @@ pub enum Error {
     #[error("the disk failed after this snapshot was taken, and it cannot be read any more. Take a new one")]
     Stale,
 
+    /// The snapshot is older than snapshots may become, and was ended by a write.
+    #[error(
+        "this snapshot is older than snapshots of this database may become, and was ended. Take a new one, or set a \
+         longer age with `set_snapshot_age_max`"
+    )]
+    Expired,
+
     // Ours.
     /// Bytes on disk are not what was written.
     #[error("damaged data in {place}: {what}. `quiver check` lists all damage; documents that can be read are intact")]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use redb::{
@@ -166,6 +166,18 @@ impl Handle {
         self.readers.places().since.first_key_value().map(|(_, since)| since.elapsed())
     }
 
+    /// Takes back the leases that are older than this. What is being walked through is walked to its end.
+    pub(crate) fn expire(&self, age_max: Duration) {
+        let old: Vec<Arc<Lease>> = {
+            let places = self.readers.places();
+            let is_old = |ticket: &u64| places.since.get(ticket).is_some_and(|since| since.elapsed() > age_max);
+            // The oldest stand first.
+            let leases = places.leases.iter().take_while(|(ticket, _)| is_old(ticket));
+            leases.filter_map(|(_, lease)| lease.upgrade()).collect()
+        };
+        old.iter().for_each(|lease| lease.end());
+    }
+
     #[cfg(test)]
     pub(crate) fn faults(&self) -> Arc<Faults> {
         self.with(|current| match current {
@@ -200,7 +212,37 @@ impl Deref for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.readers.places().since.remove(&self.ticket);
+        let mut places = self.readers.places();
+        places.since.remove(&self.ticket);
+        places.leases.remove(&self.ticket);
+    }
+}
+
+impl Reading {
+    /// Lets the database take it back.
+    pub(crate) fn lease(self) -> Arc<Lease> {
+        let (ticket, readers) = (self.ticket, Arc::clone(&self.readers));
+        let lease = Arc::new(Lease(RwLock::new(Some(self))));
+        readers.places().leases.insert(ticket, Arc::downgrade(&lease));
+        lease
+    }
+}
+
+/// A read transaction that the database may take back.
+pub(crate) struct Lease(RwLock<Option<Reading>>);
+
+impl Lease {
+    /// The transaction; whoever has it keeps the pages until he lets it go.
+    ///
+    /// # Errors
+    /// [`Error::Expired`] where it was taken back.
+    pub(crate) fn transaction(&self) -> Result<Arc<ReadTransaction>> {
+        let reading = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        reading.as_ref().map(|reading| Arc::clone(&reading.transaction)).ok_or(Error::Expired)
+    }
+
+    fn end(&self) {
+        drop(self.0.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -212,6 +254,8 @@ struct Readers(Mutex<Places>);
 struct Places {
     next: u64,
     since: BTreeMap<u64, Instant>,
+    /// Those that may be taken back.
+    leases: BTreeMap<u64, Weak<Lease>>,
 }
 
 impl Readers {

@@ -18,7 +18,7 @@ use crate::codec::{
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
 use crate::guard::damage_as_error;
-use crate::handle::Reading;
+use crate::handle::Lease;
 use crate::keys::{decode_id, encode_id};
 use crate::load::{space_record, stand_in};
 use crate::tables::{CHUNKS, DOCUMENT_IDS, DOCUMENTS, METADATA, TEXTS, VECTORS};
@@ -37,7 +37,9 @@ pub use text::TextMatches;
 
 /// A collection as of one commit. Cheap to clone and to send between threads.
 ///
-/// While it lives, redb keeps the pages that it sees, and the file grows with every write; so do not keep it for long.
+/// While it lives, redb keeps the pages that it sees, and the file grows with every write; so do not keep it for long, or
+/// have [`Store::set_snapshot_age_max`](crate::Store::set_snapshot_age_max) end it: from then on whatever is read of it is
+/// [`Error::Expired`].
 #[derive(Clone)]
 pub struct Snapshot(Arc<Inner>);
 
@@ -45,7 +47,7 @@ struct Inner {
     collection: u32,
     record: CollectionRecord,
     view: std::result::Result<Arc<View>, crate::engine::Damage>,
-    transaction: Reading,
+    lease: Arc<Lease>,
     // Last, so that the database is closed after the transaction.
     _engine: Arc<Engine>,
 }
@@ -83,7 +85,7 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     pub(crate) fn new(engine: Arc<Engine>, collection: CollectionId, pinned: Pinned) -> Self {
         let Pinned { transaction, record, view } = pinned;
-        Self(Arc::new(Inner { collection: collection.0, record, view, transaction, _engine: engine }))
+        Self(Arc::new(Inner { collection: collection.0, record, view, lease: transaction.lease(), _engine: engine }))
     }
 
     /// The view, where nothing that it is made of is damaged.
@@ -91,13 +93,19 @@ impl Snapshot {
         self.0.view.as_deref().map_err(crate::engine::Damage::error)
     }
 
-    pub(crate) fn transaction(&self) -> &ReadTransaction {
-        &self.0.transaction
+    /// The transaction, until the database takes it back.
+    ///
+    /// # Errors
+    /// [`Error::Expired`] where it has.
+    pub(crate) fn transaction(&self) -> Result<Arc<ReadTransaction>> {
+        self.0.lease.transaction()
     }
 
     /// Runs a read of redb or of files. All that the public functions read, they read in here, so that damage which the
     /// engine below answers with a panic is an error like any other, and other reads go on.
     fn guarded<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        // What is in memory would answer still: half a snapshot.
+        let _stays = self.transaction()?;
         damage_as_error("data.redb", read)
     }
 
@@ -123,16 +131,16 @@ impl Snapshot {
     // Documents.
 
     fn number_of(&self, id: &DocumentId) -> Result<Option<u32>> {
-        let ids = rows::open(self.transaction(), DOCUMENT_IDS)?;
+        let ids = rows::open(&*self.transaction()?, DOCUMENT_IDS)?;
         rows::get_id(&ids, (self.0.collection, &encode_id(id)))
     }
 
     fn document_record(&self, number: u32) -> Result<DocumentRecord> {
-        rows::need(&rows::open(self.transaction(), DOCUMENTS)?, DOCUMENTS, self.key(number))
+        rows::need(&rows::open(&*self.transaction()?, DOCUMENTS)?, DOCUMENTS, self.key(number))
     }
 
     fn metadata(&self, number: u32) -> Result<Map<String, Value>> {
-        let json: Json = rows::need(&rows::open(self.transaction(), METADATA)?, METADATA, self.key(number))?;
+        let json: Json = rows::need(&rows::open(&*self.transaction()?, METADATA)?, METADATA, self.key(number))?;
         Ok(json.0)
     }
 
@@ -158,7 +166,7 @@ impl Snapshot {
     fn stored_document(&self, number: u32) -> Result<StoredDocument> {
         let DocumentRecord { id, title, digest, .. } = self.document_record(number)?;
         let place = Place::new(TEXTS.name(), self.key(number));
-        let texts = rows::open(self.transaction(), TEXTS)?;
+        let texts = rows::open(&*self.transaction()?, TEXTS)?;
         let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
         let text = decode_text(place, row.value())?;
         Ok(StoredDocument { id, title, text, metadata: self.metadata(number)?, digest })
@@ -183,9 +191,9 @@ impl Snapshot {
     fn first_chunks(&self, id: &DocumentId, chunks_max: usize) -> Result<Vec<StoredChunk>> {
         self.guarded(|| {
             let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
-            let table = rows::open(self.transaction(), CHUNKS)?;
+            let table = rows::open(&*self.transaction()?, CHUNKS)?;
             let spaces =
-                self.0.record.spaces.iter().map(|&space| Ok((space, space_record(self.transaction(), space)?)));
+                self.0.record.spaces.iter().map(|&space| Ok((space, space_record(&*self.transaction()?, space)?)));
             let spaces = spaces.collect::<Result<Vec<_>>>()?;
             let chunk = |chunk| {
                 let record: ChunkRecord = rows::need(&table, CHUNKS, self.key(chunk))?;
@@ -201,7 +209,7 @@ impl Snapshot {
     fn stored_vector(&self, space: u32, record: &SpaceRecord, chunk: u32) -> Result<Vec<f32>> {
         let key = (space, chunk / record.per_block);
         let place = Place::new(VECTORS.name(), key);
-        let table = rows::open(self.transaction(), VECTORS)?;
+        let table = rows::open(&*self.transaction()?, VECTORS)?;
         let row = table.get(key).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
         let block = open_block(place, record.dims as usize, row.value())?;
         let slot = (chunk % record.per_block) as usize;
@@ -277,7 +285,7 @@ impl Snapshot {
         let collection = self.0.collection;
         let start = after.map(encode_id);
         let start = start.as_deref().map_or(Included((collection, [].as_slice())), |key| Excluded((collection, key)));
-        let table = rows::open(self.transaction(), DOCUMENT_IDS)?;
+        let table = rows::open(&*self.transaction()?, DOCUMENT_IDS)?;
         let end = Excluded((collection + 1, [].as_slice()));
         for row in table.range::<(u32, &[u8])>((start, end)).map_err(engine)? {
             let (key, value) = row.map_err(engine)?;
@@ -294,7 +302,7 @@ impl Snapshot {
     // Chunks.
 
     fn chunk_record(&self, chunk: ChunkNumber) -> Result<ChunkRecord> {
-        let table = rows::open(self.transaction(), CHUNKS)?;
+        let table = rows::open(&*self.transaction()?, CHUNKS)?;
         let found = rows::get(&table, CHUNKS, self.key(chunk.0))?;
         found.ok_or_else(|| match &self.0.view {
             Ok(view) if !view.is_live(chunk.0) => not_live(chunk),
@@ -312,7 +320,7 @@ impl Snapshot {
             let DocumentRecord { id, title, chunk_count, .. } = self.document_record(number)?;
             let (start, end) = (start as usize, end as usize);
             let place = Place::new(TEXTS.name(), self.key(number));
-            let texts = rows::open(self.transaction(), TEXTS)?;
+            let texts = rows::open(&*self.transaction()?, TEXTS)?;
             let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
             let text = decode_text_range(place, row.value(), start, end)?;
             let metadata = self.metadata(number)?;
@@ -357,7 +365,7 @@ impl Snapshot {
                 return Err(not_live(chunk));
             }
             let number = self.0.record.spaces[space];
-            self.stored_vector(number, &space_record(self.transaction(), number)?, chunk.0)
+            self.stored_vector(number, &space_record(&*self.transaction()?, number)?, chunk.0)
         })
     }
 
@@ -432,7 +440,7 @@ impl Snapshot {
         let view = self.view()?;
         for _ in &view.segments {
             match ask(view) {
-                Err(Error::Corrupt { .. }) => stand_in(self.transaction(), self.0.collection, &self.0.record, view)?,
+                Err(Error::Corrupt { .. }) => stand_in(&*self.transaction()?, self.0.collection, &self.0.record, view)?,
                 answer => return answer,
             }
         }

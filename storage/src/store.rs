@@ -61,7 +61,9 @@ impl Store {
         Self(engine, Arc::new(background))
     }
 
-    /// A database in memory, gone when it is closed.
+    /// A database in memory, gone when it is closed. It builds no segments, which are files: every search compares the
+    /// query with all vectors, exactly, whatever its effort. That takes time in proportion to them (10,000 of 256 dimensions:
+    /// some 0.5 ms on two cores); for hundreds of thousands, open a folder.
     ///
     /// # Errors
     /// [`Error::Engine`] where redb fails; [`Error::InvalidInput`] as [`Store::open`].
@@ -311,9 +313,17 @@ impl Store {
 
     /// How old the oldest snapshot is that is still held, or the oldest read under way; `None` where there is none. While
     /// it lives, the pages that it sees stay, and every write makes the file longer: watch this, and let go of snapshots
-    /// within minutes.
+    /// within minutes, or use [`Store::set_snapshot_age_max`].
     pub fn oldest_snapshot_age(&self) -> Option<Duration> {
         self.0.oldest_reader_age()
+    }
+
+    /// From now on each write ends the snapshots that are older than this, so that one that was forgotten does not make the
+    /// file longer without end. Whatever is read of them afterwards is [`Error::Expired`], and a read under way may be.
+    /// `None`, as at first, lets them live: long exports need that, or an age beyond their own. Holds for this handle
+    /// and its clones; it is not stored.
+    pub fn set_snapshot_age_max(&self, age_max: Option<Duration>) {
+        *self.0.snapshot_age_max.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = age_max;
     }
 
     /// The bytes that the database takes on disk, its reserve included; 0 in memory.

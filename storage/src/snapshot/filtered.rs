@@ -62,7 +62,7 @@ impl Snapshot {
 
     /// The numbers of the documents whose records are asked for.
     fn numbers(&self, is_asked: impl Fn(&DocumentRecord) -> bool) -> Result<Vec<u32>> {
-        let documents = rows::open(self.transaction(), DOCUMENTS)?;
+        let documents = rows::open(&*self.transaction()?, DOCUMENTS)?;
         let mut numbers = Vec::new();
         for row in documents.range(pairs_of(self.0.collection)).map_err(engine)? {
             let (key, value) = row.map_err(engine)?;
@@ -101,8 +101,8 @@ impl Snapshot {
 
     /// Those of these documents that match.
     fn matching_of(&self, filter: &Filter, numbers: &[u32]) -> Result<Vec<DocumentRecord>> {
-        let documents = rows::open(self.transaction(), DOCUMENTS)?;
-        let metadata = rows::open(self.transaction(), METADATA)?;
+        let documents = rows::open(&*self.transaction()?, DOCUMENTS)?;
+        let metadata = rows::open(&*self.transaction()?, METADATA)?;
         let mut found = Vec::new();
         for &number in numbers {
             let record: DocumentRecord = rows::need(&documents, DOCUMENTS, self.key(number))?;

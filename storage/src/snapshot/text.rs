@@ -113,7 +113,7 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     fn open(snapshot: &'a Snapshot) -> Result<Self> {
-        let transaction = snapshot.transaction();
+        let transaction = &*snapshot.transaction()?;
         Ok(Self {
             snapshot,
             chunks: rows::open(transaction, CHUNKS)?,

@@ -1,13 +1,14 @@
 //! Snapshots while others write.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::{in_memory, on_disk, sound};
 use crate::seal::seal;
-use crate::testing::{Random, document, put, random_document};
-use crate::{ChunkNumber, CollectionId, Metric, Operation, Snapshot, Store};
+use crate::testing::{Random, document, fast_folder, put, random_document};
+use crate::{ChunkNumber, CollectionId, Error, Metric, Operation, Snapshot, Store};
 
 #[test]
 fn a_snapshot_never_changes() {
@@ -155,4 +156,65 @@ fn the_age_of_the_oldest_snapshot_is_told() {
     assert!(store.oldest_snapshot_age().unwrap() <= between.elapsed());
     drop(second);
     assert_eq!(store.oldest_snapshot_age(), None);
+}
+
+/// Replaces all documents so many times, each time with a snapshot that `keep` gets; returns how long the file is then.
+fn rewritten(store: &Store, notes: CollectionId, rounds: u64, mut keep: impl FnMut(Snapshot)) -> u64 {
+    for round in 0..rounds {
+        keep(store.snapshot(notes).unwrap());
+        let mut random = Random::new(round);
+        store.write(notes, (0..100).map(|id| put(random_document(&mut random, id, 64))).collect()).unwrap();
+    }
+    std::fs::metadata(store.0.folder().unwrap().join("data.redb")).unwrap().len()
+}
+
+#[test]
+fn a_snapshot_that_is_held_makes_the_file_grow_and_one_that_was_let_go_or_ended_does_not() {
+    let length = |age_max: Option<Duration>, held: usize| {
+        let folder = fast_folder();
+        let (store, notes) = on_disk(folder.path(), 64);
+        store.set_snapshot_age_max(age_max);
+        rewritten(&store, notes, 10, drop);
+        let mut snapshots = Vec::new();
+        let length = rewritten(&store, notes, 150, |snapshot| {
+            if snapshots.len() < held {
+                snapshots.push(snapshot);
+            }
+        });
+        let first = snapshots
+            .first()
+            .map(|snapshot| (snapshot.ids().map(|ids| ids.len()), snapshot.nearest(0, &[1.0; 64], 1, None)));
+        match (age_max, first) {
+            (_, None) => {}
+            (None, Some((ids, nearest))) => assert!(ids.unwrap() == 100 && nearest.unwrap().len() == 1),
+            (Some(_), Some((ids, nearest))) => {
+                assert!(matches!(ids, Err(Error::Expired)) && matches!(nearest, Err(Error::Expired)));
+                assert_eq!(store.oldest_snapshot_age(), None);
+                assert_eq!(store.snapshot(notes).unwrap().ids().unwrap().len(), 100, "new ones are read");
+            }
+        }
+        drop(snapshots);
+        sound(&store);
+        length
+    };
+    let (dropped, held, ended) = (length(None, 0), length(None, 1), length(Some(Duration::ZERO), 1));
+    assert!(held > 2 * dropped, "{held} bytes with one that is held, {dropped} without");
+    assert!(ended <= dropped + dropped / 4, "{ended} bytes with one that was ended, {dropped} without");
+    assert!(length(Some(Duration::from_secs(3600)), 0) <= dropped + dropped / 4);
+}
+
+#[test]
+fn a_read_under_way_goes_on_when_its_snapshot_is_ended() {
+    let (store, notes) = in_memory(4, Metric::Cosine);
+    let mut random = Random::new(67);
+    store.write(notes, (0..100).map(|id| put(random_document(&mut random, id, 4))).collect()).unwrap();
+    let snapshot = store.snapshot(notes).unwrap();
+    store.set_snapshot_age_max(Some(Duration::ZERO));
+    let transaction = snapshot.transaction().unwrap();
+    let before = crate::rows::open(&transaction, crate::tables::DOCUMENTS).unwrap();
+    store.write(notes, (0..100).map(|id| Operation::Delete(id.into())).collect()).unwrap();
+    assert!(matches!(snapshot.scan(None, 5), Err(Error::Expired)));
+    assert_eq!(redb::ReadableTableMetadata::len(&before).unwrap(), 100);
+    drop((before, transaction));
+    assert_eq!(store.snapshot(notes).unwrap().documents(), 0);
 }
