@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use roaring::RoaringBitmap;
 
 use crate::distance::Metric;
-use crate::graph::{self, Found, Graph, Points, Question, Recipe, Walker};
+use crate::graph::{self, Found, Graph, InMemory, Points, Question, Recipe, Walker};
 use crate::types::DIMS_MAX;
 use crate::{Error, Result};
 
@@ -71,11 +71,16 @@ impl AnnIndex {
             prepare(metric, vector, &format!("row {index}"), &mut rows)?;
         }
         let chunks: Vec<u32> = (0..(vectors.len() / dims) as u32).collect();
-        let points = Points { metric, dims, chunks: &chunks, rows: &rows };
-        let built = graph::build(points, Recipe::default(), &AtomicBool::new(false));
+        let source = InMemory { dims, rows: &rows };
+        let points = Points { metric, dims, chunks: &chunks, rows: &source };
+        let built = graph::build(points, Recipe::default(), &AtomicBool::new(false))?;
         let built = built.ok_or_else(|| Error::Engine("a build that nobody cancelled was cancelled".into()))?;
         let mut bytes = Vec::new();
-        built.write(&mut bytes).map_err(|error| Error::Engine(error.to_string()))?;
+        built.write_front(&mut bytes).map_err(|error| Error::Engine(error.to_string()))?;
+        drop(built);
+        bytes.reserve_exact(rows.len() * size_of::<f32>());
+        rows.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        drop(rows);
         Ok(Self { walker: Walker::new(Graph::open(bytes)?) })
     }
 

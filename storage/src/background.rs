@@ -60,6 +60,12 @@ impl Background {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         thread.map(JoinHandle::join).transpose().expect("the thread ended well");
     }
+
+    /// Whether the thread is at work.
+    pub(crate) fn is_busy(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
 }
 
 impl Drop for Background {

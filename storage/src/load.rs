@@ -207,11 +207,30 @@ impl Reader<'_> {
     /// # Errors
     /// [`crate::Error::Corrupt`] where a block is damaged or a vector is missing.
     pub(crate) fn vectors(&self, view: &View, space: u32, first: u32, end: u32) -> Result<VectorRun> {
-        let SpaceRecord { dims, metric, per_block, .. } = space_record(self.transaction, space)?;
-        let dims = dims as usize;
-        let live = view.live_between(first, end);
-        let mut run = VectorRun::new(dims);
-        run.reserve(live as usize);
+        let SpaceRecord { dims, metric, .. } = space_record(self.transaction, space)?;
+        let mut run = VectorRun::new(dims as usize);
+        run.reserve(view.live_between(first, end) as usize);
+        self.each_vector(view, space, first, end, |chunk, vector| {
+            run.push(metric, chunk, decode_rows(vector));
+            Ok(())
+        })?;
+        Ok(run)
+    }
+
+    /// Hands over the live chunks in `first..end`, each with the bytes of its vector.
+    ///
+    /// # Errors
+    /// As [`Reader::vectors`]; those of `each`.
+    pub(crate) fn each_vector(
+        &self,
+        view: &View,
+        space: u32,
+        first: u32,
+        end: u32,
+        mut each: impl FnMut(u32, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let SpaceRecord { dims, per_block, .. } = space_record(self.transaction, space)?;
+        let (dims, mut found) = (dims as usize, 0);
         let table = rows::open(self.transaction, VECTORS)?;
         let blocks = (space, first / per_block)..=(space, end.saturating_sub(1) / per_block);
         for row in table.range(blocks).map_err(engine)? {
@@ -221,13 +240,15 @@ impl Reader<'_> {
             let vectors = opened.rows().chunks_exact(dims * size_of::<f32>());
             let rows = (block * per_block..).zip(vectors).filter(|(chunk, _)| (first..end).contains(chunk));
             for (chunk, vector) in rows.filter(|(chunk, _)| view.is_live(*chunk)) {
-                run.push(metric, chunk, decode_rows(vector));
+                each(chunk, vector)?;
+                found += 1;
             }
         }
-        if run.len() as u64 != live {
-            let what = format!("{} vectors are there for {live} chunks", run.chunks().len());
+        let live = view.live_between(first, end);
+        if found != live {
+            let what = format!("{found} vectors are there for {live} chunks");
             return Err(Place::new(SPACES.name(), space).corrupt(what));
         }
-        Ok(run)
+        Ok(())
     }
 }

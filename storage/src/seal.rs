@@ -3,7 +3,9 @@
 //! When the tail is large enough, a segment over it (its text, metadata and vectors, and whose chunks they are) is built
 //! from a read transaction, in a folder of its own: under a temporary name, synced, renamed, the parent synced. Then one
 //! redb transaction names it, and in the same moment the runs in memory that it replaces go. Where four
-//! trailing segments have about one size they are built into one; what tombstones cover is left out.
+//! trailing segments have about one size they are built into one; what tombstones cover is left out. No segment is made
+//! whose graphs would take more than a gigabyte while they are built (two million chunks of 384 numbers), so memory is
+//! bounded, however large the collection; nor are that many merged, so each chunk is built a bounded number of times.
 //!
 //! Invariants: a folder that redb does not name means nothing and is removed at open; readers and the writer go on while
 //! a segment is built; redb stays the truth, so a segment that is missing or damaged is simply built again.
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crate::codec::{CollectionRecord, DocumentRecord, Json, SegmentRecord};
+use crate::codec::{CollectionRecord, DocumentRecord, Json, SegmentRecord, decode_rows};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
 use crate::files::{SEGMENTS_FOLDER, between_steps, io_error, segment_folder, sync_folder};
@@ -24,9 +26,12 @@ use crate::load::Reader;
 use crate::passages::Passages;
 use crate::roster::{Entry, RosterRun};
 use crate::sealed::{Folder, SEGMENT_VERSION, Sealed};
-use crate::segment::{METADATA_FILE, ROSTER_FILE, SegmentDigest, SegmentFolder, space_file, write_file, write_roster};
+use crate::segment::{
+    METADATA_FILE, ROSTER_FILE, RowsFile, SegmentDigest, SegmentFolder, space_file, write_file, write_roster,
+};
 use crate::tables::{COLLECTIONS, DOCUMENTS, METADATA, SEGMENTS, pairs_of};
 use crate::text::TextSegment;
+use crate::vectors::Column;
 use crate::view::View;
 use crate::{CollectionId, Error, Result, rows};
 
@@ -36,6 +41,9 @@ pub(crate) const SEAL_CHUNKS_MIN: u64 = 8192;
 /// Where so many segments are of about one size, they are built into one: each chunk is built in some log4(n / 8192) times,
 /// and a search asks at most three segments of each size.
 const FANOUT: usize = 4;
+
+/// Memory that the build of a graph may take.
+const BUILD_BYTES_MAX: usize = 1 << 30;
 
 const NEW: &str = ".new";
 
@@ -70,7 +78,7 @@ pub(crate) fn seal(engine: &Engine, collection: CollectionId, chunks_min: u64) -
 /// Whether [`seal`] would do anything.
 pub(crate) fn is_due(engine: &Engine, collection: CollectionId, chunks_min: u64) -> bool {
     let view = engine.current_view(collection);
-    engine.folder().is_some() && view.is_ok_and(|view| is_broken(&view) || tail(&view, chunks_min).is_some())
+    engine.folder().is_some() && view.is_ok_and(|view| is_broken(&view) || unsealed(&view) >= chunks_min.max(1))
 }
 
 /// Whether something is missing, damaged or out of reach.
@@ -105,12 +113,17 @@ fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks
         let pinned = engine.pin(collection)?;
         let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
         let repair = damaged(view);
-        let last = repair.is_none();
-        let Some(plan) = repair.or_else(|| tail(view, chunks_min)) else { return Ok(built) };
-        build(engine, folder, collection, &pinned, &plan)?;
+        let is_repair = repair.is_some();
+        let plan = match repair {
+            Some(plan) => Some(plan),
+            None => tail(view, chunks_min, chunks_max(view))?,
+        };
+        let Some(plan) = plan else { return Ok(built) };
+        let next_chunk = view.next_chunk;
+        build(engine, folder, collection, pinned, &plan)?;
         built = true;
         // What was written meanwhile waits for the next call, or a busy writer would keep us here for ever.
-        if last {
+        if !is_repair && plan.end == next_chunk {
             return Ok(built);
         }
     }
@@ -132,21 +145,45 @@ fn damaged(view: &View) -> Option<Plan> {
     None
 }
 
-/// The tail, where it is large enough, with the segments that have become too many of their size.
-fn tail(view: &View, chunks_min: u64) -> Option<Plan> {
-    let (mut first, end) = (view.tail_start(), view.next_chunk);
-    let mut size = view.live_between(first, end);
-    if size < chunks_min.max(1) {
-        return None;
+/// The live chunks that no segment holds yet.
+pub(crate) fn unsealed(view: &View) -> u64 {
+    view.live_between(view.tail_start(), view.next_chunk)
+}
+
+/// Live chunks of a segment at most.
+fn chunks_max(view: &View) -> u64 {
+    let widest = view.columns.iter().map(|column| graph::memory_bytes(column.dims)).max();
+    (BUILD_BYTES_MAX / widest.unwrap_or(1)) as u64
+}
+
+/// Where a segment from `first` on must end, so that it has at most so many live chunks, and no document in part; one
+/// document at least.
+fn end_of(view: &View, first: u32, chunks_max: u64) -> Result<u32> {
+    let (mut low, mut high) = (first, view.next_chunk);
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if view.live_between(first, middle) <= chunks_max { low = middle } else { high = middle - 1 }
     }
+    let cut = view.owner(low, |entry| (entry.first, entry.first + entry.count))?;
+    Ok(cut.map_or(low, |(start, end)| if start > first { start } else { end }))
+}
+
+/// The tail, where it is large enough, with the segments that have become too many of their size.
+fn tail(view: &View, chunks_min: u64, chunks_max: u64) -> Result<Option<Plan>> {
+    let mut first = view.tail_start();
+    if unsealed(view) < chunks_min.max(1) {
+        return Ok(None);
+    }
+    let end = end_of(view, first, chunks_max)?;
+    let mut size = view.live_between(first, end);
     let mut left = view.segments.as_slice();
     let mut replaces = Vec::new();
     loop {
         let alike = left.iter().rev().take_while(|segment| u64::from(segment.record.chunks) <= 2 * size).count();
-        if alike < FANOUT - 1 {
-            return Some(Plan { first, end, replaces });
-        }
         let (rest, merged) = left.split_at(left.len() - alike);
+        if alike < FANOUT - 1 || view.live_between(merged[0].record.first, end) > chunks_max {
+            return Ok(Some(Plan { first, end, replaces }));
+        }
         first = merged[0].record.first;
         size = view.live_between(first, end);
         replaces.extend(merged.iter().map(|segment| segment.number));
@@ -154,19 +191,36 @@ fn tail(view: &View, chunks_min: u64) -> Option<Plan> {
     }
 }
 
-/// One segment in place of all, over all that lives; `None` where there is one already and nothing of it is dead.
-fn all(view: &View) -> Option<Plan> {
-    let live = view.live_between(0, view.next_chunk);
-    let dense = |segment: &Sealed| u64::from(segment.record.chunks) == live && !segment.is_damaged();
-    if live == 0 || matches!(view.segments.as_slice(), [one] if dense(one)) {
-        return None;
+/// The first of the fewest segments that hold all that lives from `from` on which is not there already.
+fn next_of_all(view: &View, from: u32, chunks_max: u64) -> Result<Option<Plan>> {
+    let dense = |segment: &Sealed, live| u64::from(segment.record.chunks) == live && !segment.is_damaged();
+    let mut first = from;
+    while first < view.next_chunk {
+        let mut covered: Vec<&Sealed> = Vec::new();
+        let mut end = first;
+        for segment in view.segments.iter().filter(|segment| segment.record.first >= first) {
+            let SegmentRecord { end: its_end, .. } = segment.record;
+            if !covered.is_empty() && view.live_between(first, its_end) > chunks_max {
+                break;
+            }
+            covered.push(segment);
+            end = its_end;
+        }
+        if end == view.tail_start().max(first) {
+            end = end.max(end_of(view, first, chunks_max)?);
+        }
+        let live = view.live_between(first, end);
+        if live > 0 && !matches!(covered.as_slice(), [one] if dense(one, live)) {
+            let replaces = covered.iter().map(|segment| segment.number).collect();
+            return Ok(Some(Plan { first, end, replaces }));
+        }
+        first = end;
     }
-    let replaces = view.segments.iter().map(|segment| segment.number).collect();
-    Some(Plan { first: 0, end: view.next_chunk, replaces })
+    Ok(None)
 }
 
-/// Makes one segment of all. Collections too small for any stay as they are, except that segments without a live chunk
-/// go.
+/// Makes one segment of all, or as few as there may be. Collections too small for any stay as they are, except that
+/// segments without a live chunk go.
 ///
 /// # Errors
 /// As [`seal`].
@@ -178,8 +232,11 @@ pub(crate) fn merge(engine: &Engine, collection: CollectionId) -> Result<()> {
     if view.segments.is_empty() && view.live_between(0, view.next_chunk) < SEAL_CHUNKS_MIN {
         return Ok(());
     }
-    match all(view) {
-        Some(plan) => build(engine, folder, collection, &pinned, &plan),
+    match next_of_all(view, 0, chunks_max(view))? {
+        Some(plan) => {
+            build(engine, folder, collection, pinned, &plan)?;
+            merge_from(engine, folder, collection, plan.end)
+        }
         None if view.live_between(0, view.next_chunk) == 0 => {
             let numbers: Vec<u32> = view.segments.iter().map(|segment| segment.number).collect();
             publish(engine, collection, None, &numbers)?;
@@ -190,14 +247,28 @@ pub(crate) fn merge(engine: &Engine, collection: CollectionId) -> Result<()> {
     }
 }
 
-fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinned, plan: &Plan) -> Result<()> {
+/// The rest of [`merge`], piece by piece.
+fn merge_from(engine: &Engine, folder: &Path, collection: CollectionId, mut from: u32) -> Result<()> {
+    loop {
+        let pinned = engine.pin(collection)?;
+        let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
+        let Some(plan) = next_of_all(view, from, chunks_max(view))? else { return Ok(()) };
+        build(engine, folder, collection, pinned, &plan)?;
+        from = plan.end;
+    }
+}
+
+fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: Pinned, plan: &Plan) -> Result<()> {
     // Another database may be there now, with segments of its own.
     engine.confirm_site()?;
-    let number = pinned.record.next_segment;
-    let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
+    let Pinned { transaction, record, view } = pinned;
+    let number = record.next_segment;
+    // The tail's runs are to go as soon as no search needs them, and not when the build ends.
+    let view = view.map_err(|damage| damage.error())?.without_runs(&record);
+    let reader = Reader { transaction: &transaction, collection: collection.0, record: &record };
     let target = segment_folder(folder, collection.0, number);
-    engine.space.ask(bytes_on_disk(view, plan))?;
-    let (digest, chunks) = match build_folder(engine, &target, collection, pinned, view, plan) {
+    engine.space.ask(bytes_on_disk(&view, plan))?;
+    let (digest, chunks) = match build_folder(engine, &target, &reader, &view, plan) {
         Ok(built) => built,
         Err(error) => {
             remove(&target);
@@ -205,10 +276,10 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: &Pinn
         }
     };
     let Plan { first, end, .. } = *plan;
-    let record = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
+    let sealed = SegmentRecord { first, end, chunks, version: SEGMENT_VERSION, digest: digest.0 };
     between_steps("folder synced");
-    let published = Folder::open(&target, &record, pinned.record.spaces.len()).and_then(|opened| {
-        publish(engine, collection, Some(Sealed::new(number, record, Some(opened))), &plan.replaces)
+    let published = Folder::open(&target, &sealed, record.spaces.len()).and_then(|opened| {
+        publish(engine, collection, Some(Sealed::new(number, sealed, Some(opened))), &plan.replaces)
     });
     between_steps("published");
     match &published {
@@ -230,8 +301,7 @@ fn bytes_on_disk(view: &View, plan: &Plan) -> u64 {
 fn build_folder(
     engine: &Engine,
     target: &Path,
-    collection: CollectionId,
-    pinned: &Pinned,
+    reader: &Reader<'_>,
     view: &View,
     plan: &Plan,
 ) -> Result<(SegmentDigest, u32)> {
@@ -240,7 +310,7 @@ fn build_folder(
     make_parent(parent)?;
     remove(&fresh);
     remove(target);
-    let built = fill_folder(engine, &fresh, collection, pinned, view, plan).and_then(|built| {
+    let built = fill_folder(engine, &fresh, reader, view, plan).and_then(|built| {
         between_steps("files synced");
         fs::rename(&fresh, target).map_err(|source| io_error(target, source))?;
         between_steps("renamed");
@@ -257,14 +327,13 @@ fn build_folder(
 fn fill_folder(
     engine: &Engine,
     fresh: &Path,
-    collection: CollectionId,
-    pinned: &Pinned,
+    reader: &Reader<'_>,
     view: &View,
     plan: &Plan,
 ) -> Result<(SegmentDigest, u32)> {
     let Plan { first, end, .. } = *plan;
     SegmentFolder::create(fresh)?;
-    let mut passages = Passages::read(&pinned.transaction, collection.0, first, end)?;
+    let mut passages = Passages::read(reader.transaction, reader.collection, first, end)?;
     let mut chunks = 0;
     let closing = || engine.closing.load(Ordering::Relaxed);
     let counted = passages.by_ref().take_while(|_| !closing()).inspect(|_| chunks += 1);
@@ -274,19 +343,43 @@ fn fill_folder(
         return Err(cancelled());
     }
     passages.finish()?;
-    let reader = Reader { transaction: &pinned.transaction, collection: collection.0, record: &pinned.record };
     let roster = reader.roster(view, first, end)?;
     write_roster(&fresh.join(ROSTER_FILE), roster.entries())?;
-    write_metadata(&fresh.join(METADATA_FILE), &reader, &roster)?;
+    write_metadata(&fresh.join(METADATA_FILE), reader, &roster)?;
     drop(roster);
-    for (index, (&space, column)) in pinned.record.spaces.iter().zip(&view.columns).enumerate() {
-        let run = reader.vectors(view, space, first, end)?;
-        let points = Points { metric: column.metric, dims: column.dims, chunks: run.chunks(), rows: run.rows() };
-        let graph = beside(|| graph::build(points, Recipe::default(), &engine.closing)).ok_or_else(cancelled)?;
-        write_file(&fresh.join(space_file(index)), |mut out| graph.write(&mut out))?;
+    for index in 0..reader.record.spaces.len() {
+        write_graph(engine, &fresh.join(space_file(index)), reader, view, index, plan)?;
     }
     between_steps("files written");
     Ok((SegmentFolder::finish(fresh)?, chunks))
+}
+
+/// Writes the graph of a space over the segment's chunks. The vectors go from redb to the file and are not held in memory.
+fn write_graph(
+    engine: &Engine,
+    path: &Path,
+    reader: &Reader<'_>,
+    view: &View,
+    space: usize,
+    plan: &Plan,
+) -> Result<()> {
+    let Plan { first, end, .. } = *plan;
+    let &Column { metric, dims, .. } = &view.columns[space];
+    let recipe = Recipe::default();
+    let live = view.live_between(first, end) as usize;
+    let start = graph::vectors_start(metric, dims, live, recipe).map_err(|source| io_error(path, source))?;
+    let (mut chunks, mut row) = (Vec::with_capacity(live), Vec::with_capacity(dims));
+    let rows = RowsFile::create(path, start, dims, |push| {
+        reader.each_vector(view, reader.record.spaces[space], first, end, |chunk, vector| {
+            row.clear();
+            metric.prepare(decode_rows(vector), &mut row);
+            chunks.push(chunk);
+            push(&row)
+        })
+    })?;
+    let points = Points { metric, dims, chunks: &chunks, rows: &rows };
+    let graph = beside(|| graph::build(points, recipe, &engine.closing))?.ok_or_else(cancelled)?;
+    rows.finish(|out| graph.write_front(out))
 }
 
 /// Works on threads of its own: on the common ones, a search's scan of the tail would wait behind the build, up to 600 ms
@@ -394,8 +487,60 @@ pub(crate) fn remove_folders(engine: &Engine, collection: u32, numbers: &[u32]) 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::testing::{document, put, settings};
+    use crate::{Metric, Operation, Store};
+
+    /// Documents of three chunks each, the numbers of which begin at `3 * id`.
+    fn add(store: &Store, notes: CollectionId, ids: std::ops::Range<i64>) {
+        let vectors = [vec![1.0, 0.0], vec![0.5, 1.0], vec![0.0, 1.0]];
+        let batch = ids.map(|id| put(document(id, "one. two. three", serde_json::json!({}), &vectors)));
+        store.write(notes, batch.collect()).unwrap();
+    }
+
+    fn plan(first: u32, end: u32, replaces: &[u32]) -> Option<Plan> {
+        Some(Plan { first, end, replaces: replaces.to_vec() })
+    }
+
+    #[test]
+    fn no_segment_is_planned_beyond_its_size_and_none_ends_within_a_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let notes = store.create_collection("notes", &settings(2, Metric::Dot)).unwrap().id;
+        let view = || store.0.current_view(notes).unwrap();
+        for batch in 0..3 {
+            add(&store, notes, batch * 10..(batch + 1) * 10);
+            assert!(seal(&store.0, notes, 1).unwrap());
+        }
+        add(&store, notes, 30..40);
+        assert_eq!(tail(&view(), 31, 1000).unwrap(), None, "too few");
+        assert_eq!(tail(&view(), 30, 120).unwrap(), plan(0, 120, &[0, 1, 2]), "four of a size");
+        assert_eq!(tail(&view(), 30, 119).unwrap(), plan(90, 120, &[]), "together they are too large");
+        assert_eq!(tail(&view(), 30, 20).unwrap(), plan(90, 108, &[]), "six documents");
+        assert_eq!(tail(&view(), 30, 1).unwrap(), plan(90, 93, &[]), "one document at least");
+        store.write(notes, vec![Operation::Delete(31.into())]).unwrap();
+        assert_eq!(tail(&view(), 1, 20).unwrap(), plan(90, 111, &[]), "the dead take no room");
+    }
+
+    #[test]
+    fn compaction_makes_as_few_segments_as_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let notes = store.create_collection("notes", &settings(2, Metric::Dot)).unwrap().id;
+        for batch in 0..3 {
+            add(&store, notes, batch * 10..(batch + 1) * 10);
+            assert!(seal(&store.0, notes, 1).unwrap());
+        }
+        add(&store, notes, 30..35);
+        let view = store.0.current_view(notes).unwrap();
+        assert_eq!(next_of_all(&view, 0, 1000).unwrap(), plan(0, 105, &[0, 1, 2]));
+        assert_eq!(next_of_all(&view, 0, 60).unwrap(), plan(0, 60, &[0, 1]));
+        assert_eq!(next_of_all(&view, 60, 60).unwrap(), plan(60, 105, &[2]));
+        assert_eq!(next_of_all(&view, 0, 30).unwrap(), plan(90, 105, &[]), "three are as they should be");
+        assert_eq!(next_of_all(&view, 105, 30).unwrap(), None);
+    }
 
     #[test]
     fn only_names_of_ours_are_recognised() {

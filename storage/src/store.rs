@@ -283,8 +283,21 @@ impl Store {
         self.0.failures.last(collection.0)
     }
 
+    /// How many chunks of a collection wait in memory for the thread that [`Store::seal_soon`] began; 0 where it is not at
+    /// work. Whoever adds faster than it seals lets it catch up, so that memory stays bounded.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`]; [`Error::Corrupt`].
+    pub fn sealing_backlog(&self, collection: CollectionId) -> Result<u64> {
+        if !self.1.is_busy() {
+            return Ok(0);
+        }
+        Ok(seal::unsealed(&*self.0.current_view(collection)?))
+    }
+
     /// Gives back what deleted and replaced documents take on disk: vectors are moved together, all segments of a
-    /// collection become one, and the file is cut. Reads and writes go on, but wait while the file is cut.
+    /// collection become one (of 384 dimensions, one for each two million chunks), and the file is cut. Reads and writes go
+    /// on, but wait while the file is cut.
     ///
     /// Cost: what lives in sparse places is written anew, all that lives is sealed anew, and redb moves pages.
     ///

@@ -55,16 +55,6 @@ impl VectorRun {
         kept
     }
 
-    /// The numbers of the chunks.
-    pub(crate) fn chunks(&self) -> &[u32] {
-        &self.chunks
-    }
-
-    /// All rows, one after the other.
-    pub(crate) fn rows(&self) -> &[f32] {
-        &self.rows
-    }
-
     fn row(&self, place: usize) -> &[f32] {
         &self.rows[place * self.dims..(place + 1) * self.dims]
     }

@@ -116,6 +116,15 @@ impl View {
         self.columns.iter_mut().for_each(|column| column.runs.cut(first, end, |run| run.retain(outside)));
     }
 
+    /// What whoever builds segments needs of it: all but the runs, which a long build must not keep in memory.
+    pub(crate) fn without_runs(&self, record: &CollectionRecord) -> Self {
+        let mut bare = self.renewed(record);
+        bare.roster = Runs::default();
+        bare.text = Runs::default();
+        bare.columns.iter_mut().for_each(|column| column.runs = Runs::default());
+        bare
+    }
+
     fn renewed(&self, record: &CollectionRecord) -> Self {
         let (sequence, next_chunk) = (record.sequence, record.next_chunk);
         Self { sequence, next_chunk, statistics: statistics(record), ..self.copied() }

@@ -7,9 +7,11 @@
 //! of the codes.
 //!
 //! Invariants: the same vectors give the same bytes, whatever the number of threads and the processor; at the base every
-//! node is reachable from the entry.
+//! node is reachable from the entry; vectors are read a few at a time, so that of each only its codes and its neighbours
+//! are held in memory (a million of 384 numbers: 530 MB, their vectors would be 1.5 GB more).
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -18,6 +20,7 @@ use super::connect;
 use super::layout::{Header, LEVELS_MAX, NO_NODE};
 use super::level::{Finder, Level, Space};
 use super::quantize::{Frame, stride};
+use crate::Result;
 use crate::distance::{CodeKernel, Metric};
 
 /// Nodes of a level to one of the next.
@@ -27,6 +30,8 @@ const LEVEL_MIN: usize = 16 * FANOUT;
 /// A batch is one part in so many of its level, from the time on when that many nodes are in.
 const BATCH_PART: usize = 50;
 const BATCH_MIN: usize = 32;
+/// Rows that are read at once.
+const BLOCK_ROWS: usize = 4096;
 
 /// How a graph is built.
 #[derive(Clone, Copy, Debug)]
@@ -45,19 +50,41 @@ impl Default for Recipe {
     }
 }
 
+/// The vectors that a graph is built of, in the form that the metric compares.
+pub(crate) trait Rows: Sync {
+    /// Puts the numbers of these rows into `out`, and nothing else.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()>;
+}
+
+/// Rows that are in memory, one after the other.
+pub(crate) struct InMemory<'a> {
+    pub(crate) dims: usize,
+    pub(crate) rows: &'a [f32],
+}
+
+impl Rows for InMemory<'_> {
+    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(&self.rows[places.start * self.dims..places.end * self.dims]);
+        Ok(())
+    }
+}
+
 /// What a graph is built of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Points<'a> {
     pub(crate) metric: Metric,
     pub(crate) dims: usize,
     /// The chunk of each row, ascending.
     pub(crate) chunks: &'a [u32],
-    /// The vectors in the form that the metric compares, row after row.
-    pub(crate) rows: &'a [f32],
+    /// As many.
+    pub(crate) rows: &'a dyn Rows,
 }
 
 /// A graph that is ready to be written.
-#[derive(Debug)]
 pub(crate) struct Built<'a> {
     points: Points<'a>,
     frame: Frame,
@@ -73,25 +100,39 @@ pub(crate) struct Built<'a> {
 
 /// Builds the graph; `None` where it was cancelled.
 ///
-/// Cost: for 100,000 vectors of 384 dimensions some 22 s on two cores.
-pub(crate) fn build<'a>(points: Points<'a>, recipe: Recipe, cancelled: &AtomicBool) -> Option<Built<'a>> {
+/// Cost: for 100,000 vectors of 384 dimensions some 22 s on two cores; memory as [`memory_bytes`] says. Vectors are read
+/// three times.
+///
+/// # Errors
+/// Those of the rows.
+pub(crate) fn build<'a>(points: Points<'a>, recipe: Recipe, cancelled: &AtomicBool) -> Result<Option<Built<'a>>> {
     let Points { metric, dims, chunks, rows } = points;
-    assert_eq!(chunks.len() * dims, rows.len(), "one row a chunk");
     let order = shuffled(chunks.len());
     let mut places = vec![0; order.len()];
     for (place, &node) in (0..).zip(&order) {
         places[node as usize] = place;
     }
-    let frame = Frame::fit(metric, dims, rows);
-    let space = encode(&frame, points, &order);
+    let frame = Frame::fit(metric, dims, chunks.len(), rows)?;
+    let space = encode(&frame, points, &places)?;
+    let Some(levels) = grow_all(&space, recipe, cancelled) else { return Ok(None) };
+    Ok(Some(Built { points, frame, order, places, space, levels, recipe }))
+}
+
+/// What a build holds in memory for each vector: its codes, its neighbours, and where it stands.
+pub(crate) fn memory_bytes(dims: usize) -> usize {
+    stride(dims) + 4 * Recipe::default().degree + 16
+}
+
+/// All levels, the base first; `None` where it was cancelled.
+fn grow_all(space: &Space, recipe: Recipe, cancelled: &AtomicBool) -> Option<Vec<Level>> {
     let mut upper: Vec<Level> = Vec::new();
-    for (level, &count) in level_counts(order.len()).iter().enumerate().rev() {
+    for (level, &count) in level_counts(space.len()).iter().enumerate().rev() {
         let degree = if level == 0 { recipe.degree } else { recipe.upper_degree };
-        upper.insert(0, grow(&space, &upper, count, Recipe { degree, ..recipe }, cancelled)?);
+        upper.insert(0, grow(space, &upper, count, Recipe { degree, ..recipe }, cancelled)?);
     }
     let mut levels = upper;
-    connect::connect(&space, &mut levels, recipe.ef, cancelled)?;
-    Some(Built { points, frame, order, places, space, levels, recipe })
+    connect::connect(space, &mut levels, recipe.ef, cancelled)?;
+    Some(levels)
 }
 
 /// Nodes of the base and of each level above it.
@@ -118,14 +159,24 @@ fn mixed(node: u32) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-fn encode(frame: &Frame, points: Points<'_>, order: &[u32]) -> Space {
+/// Makes the records, each at the place of its node. Rows are read in their order and not in that of the records, because
+/// they may come from a disk.
+fn encode(frame: &Frame, points: Points<'_>, places: &[u32]) -> Result<Space> {
     let dims = points.dims;
     let kernel = CodeKernel::best();
-    let mut records = vec![0; order.len() * stride(dims)];
-    records.par_chunks_mut(stride(dims)).zip(order).for_each(|(record, &node)| {
-        frame.encode(kernel, &points.rows[node as usize * dims..][..dims], record);
-    });
-    Space::new(dims, kernel, points.metric == Metric::Dot, records)
+    let mut space = Space::new(dims, kernel, points.metric == Metric::Dot, places.len());
+    let (mut rows, mut records) = (Vec::new(), Vec::new());
+    for first in (0..places.len()).step_by(BLOCK_ROWS) {
+        let block = first..places.len().min(first + BLOCK_ROWS);
+        points.rows.read(block.clone(), &mut rows)?;
+        records.resize(block.len() * stride(dims), 0);
+        let each = records.par_chunks_mut(stride(dims)).zip(rows.par_chunks(dims)).with_min_len(64);
+        each.for_each(|(record, row)| frame.encode(kernel, row, record));
+        for (&place, record) in places[block].iter().zip(records.chunks_exact(stride(dims))) {
+            space.record_mut(place).copy_from_slice(record);
+        }
+    }
+    Ok(space)
 }
 
 /// Builds the level of the first `count` nodes under the levels `upper`, the lowest first.
@@ -163,7 +214,7 @@ fn choose(
     space: &Space,
     upper: &[Level],
     level: &Level,
-    batch: std::ops::Range<usize>,
+    batch: Range<usize>,
     recipe: Recipe,
     cancelled: &AtomicBool,
 ) -> Vec<Vec<u32>> {
@@ -193,10 +244,9 @@ fn edges_back(first: usize, chosen: &[Vec<u32>]) -> Vec<(u32, u32)> {
 }
 
 impl Built<'_> {
-    /// Writes the file: see `layout`.
-    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Writes the file up to the vectors: see `layout`.
+    pub(crate) fn write_front(&self, out: &mut impl Write) -> io::Result<()> {
         let header = self.header();
-        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, "a vector graph longer than addresses");
         let sections = header.sections().ok_or_else(too_long)?;
         let mut out = Padded { out, written: 0 };
         out.put(&header.encode(sections))?;
@@ -219,24 +269,33 @@ impl Built<'_> {
         }
         out.pad(sections.chunks)?;
         out.words(self.points.chunks.iter().copied())?;
-        out.floats(sections.vectors, self.points.rows)?;
-        debug_assert_eq!(out.written, sections.end);
-        Ok(())
+        out.pad(sections.vectors)
     }
 
     fn header(&self) -> Header {
-        let Recipe { degree, upper_degree, ef: _ } = self.recipe;
-        Header {
-            metric: self.points.metric,
-            dims: self.points.dims,
-            count: self.order.len(),
-            degree,
-            upper_degree,
-            entry: self.order.first().copied().unwrap_or(NO_NODE),
-            unit: self.frame.unit,
-            level_counts: self.levels[1..].iter().map(Level::len).collect(),
-        }
+        let Points { metric, dims, chunks, rows: _ } = self.points;
+        let entry = self.order.first().copied().unwrap_or(NO_NODE);
+        Header { entry, unit: self.frame.unit, ..header(metric, dims, chunks.len(), self.recipe) }
     }
+}
+
+/// The header of a graph, but for what its vectors decide.
+fn header(metric: Metric, dims: usize, count: usize, recipe: Recipe) -> Header {
+    let Recipe { degree, upper_degree, ef: _ } = recipe;
+    let level_counts = level_counts(count).split_off(1);
+    Header { metric, dims, count, degree, upper_degree, entry: NO_NODE, unit: 1.0, level_counts }
+}
+
+/// Where the vectors begin in the file of a graph over so many.
+///
+/// # Errors
+/// Where the file would be longer than addresses.
+pub(crate) fn vectors_start(metric: Metric, dims: usize, count: usize, recipe: Recipe) -> io::Result<usize> {
+    Ok(header(metric, dims, count, recipe).sections().ok_or_else(too_long)?.vectors)
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, "a vector graph longer than addresses")
 }
 
 /// Writes, and knows where it stands.

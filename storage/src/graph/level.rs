@@ -28,8 +28,19 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(dims: usize, kernel: CodeKernel, lift: bool, records: Vec<u8>) -> Self {
-        Self { dims, stride: stride(dims), kernel, lift, records }
+    /// Room for the records of so many nodes.
+    pub(super) fn new(dims: usize, kernel: CodeKernel, lift: bool, count: usize) -> Self {
+        let stride = stride(dims);
+        Self { dims, stride, kernel, lift, records: vec![0; count * stride] }
+    }
+
+    /// How many nodes it has.
+    pub(super) fn len(&self) -> usize {
+        self.records.len() / self.stride
+    }
+
+    pub(super) fn record_mut(&mut self, node: u32) -> &mut [u8] {
+        &mut self.records[node as usize * self.stride..][..self.stride]
     }
 
     #[inline]

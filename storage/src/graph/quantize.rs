@@ -18,6 +18,8 @@
 
 use rayon::prelude::*;
 
+use super::build::Rows;
+use crate::Result;
 use crate::distance::{CodeKernel, Metric};
 
 /// What is added to a code in a record, because the kernels want records unsigned.
@@ -61,14 +63,17 @@ struct Tail {
 
 impl Frame {
     /// Measures rows in the form that the metric compares.
-    pub(super) fn fit(metric: Metric, dims: usize, rows: &[f32]) -> Self {
-        let sums: Vec<Vec<f64>> = rows.par_chunks(TASK_ROWS * dims).map(|rows| column_sums(dims, rows)).collect();
-        let count = (rows.len() / dims).max(1) as f64;
-        let mean = |dim| sums.iter().map(|sums: &Vec<f64>| sums[dim]).sum::<f64>() / count;
+    ///
+    /// # Errors
+    /// Those of the rows.
+    pub(super) fn fit(metric: Metric, dims: usize, count: usize, rows: &dyn Rows) -> Result<Self> {
+        let sums: Vec<Vec<f64>> = each_task(count, rows, |rows| column_sums(dims, rows))?;
+        let mean = |dim| sums.iter().map(|sums: &Vec<f64>| sums[dim]).sum::<f64>() / count.max(1) as f64;
         let centre: Vec<f32> = (0..dims).map(|dim| mean(dim) as f32).collect();
-        let longest = rows.par_chunks(dims).map(|row| squared_distance(row, &centre)).reduce(|| 0.0, f64::max);
+        let longest = |rows: &[f32]| rows.chunks(dims).map(|row| squared_distance(row, &centre)).fold(0.0, f64::max);
+        let longest = each_task(count, rows, longest)?.into_iter().fold(0.0, f64::max);
         let unit = if longest > 0.0 { longest.sqrt() } else { 1.0 };
-        Self { metric, centre, unit }
+        Ok(Self { metric, centre, unit })
     }
 
     /// Writes the record of a row.
@@ -171,6 +176,15 @@ fn centred(value: f32, mean: f32) -> f64 {
 
 fn squared_distance(row: &[f32], centre: &[f32]) -> f64 {
     row.iter().zip(centre).map(|(&value, &mean)| centred(value, mean).powi(2)).sum()
+}
+
+/// What `work` says to each run of rows, in their order, on all cores.
+fn each_task<T: Send>(count: usize, rows: &dyn Rows, work: impl Fn(&[f32]) -> T + Sync) -> Result<Vec<T>> {
+    let step = |buffer: &mut Vec<f32>, task: usize| {
+        let first = task * TASK_ROWS;
+        rows.read(first..count.min(first + TASK_ROWS), buffer).map(|()| work(buffer))
+    };
+    (0..count.div_ceil(TASK_ROWS)).into_par_iter().map_init(Vec::new, step).collect()
 }
 
 fn column_sums(dims: usize, rows: &[f32]) -> Vec<f64> {

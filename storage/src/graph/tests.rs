@@ -43,7 +43,7 @@ impl Sample {
         let chunks: Vec<u32> = (0..(vectors.len() / dims) as u32).map(|row| 10 + 2 * row).collect();
         let mut rows = Vec::new();
         vectors.chunks(dims).for_each(|vector| metric.prepare(vector.iter().copied(), &mut rows));
-        let bytes = written(Points { metric, dims, chunks: &chunks, rows: &rows }, recipe);
+        let bytes = written(Points { metric, dims, chunks: &chunks, rows: &InMemory { dims, rows: &rows } }, recipe);
         Self { metric, chunks, rows, bytes }
     }
 
@@ -73,7 +73,12 @@ impl Sample {
 
 fn written(points: Points<'_>, recipe: Recipe) -> Vec<u8> {
     let mut bytes = Vec::new();
-    build(points, recipe, &GOING).unwrap().write(&mut bytes).unwrap();
+    build(points, recipe, &GOING).unwrap().unwrap().write_front(&mut bytes).unwrap();
+    let Points { metric, dims, chunks, rows } = points;
+    assert_eq!(bytes.len(), vectors_start(metric, dims, chunks.len(), recipe).unwrap());
+    let mut vectors = Vec::new();
+    rows.read(0..chunks.len(), &mut vectors).unwrap();
+    bytes.extend(vectors.iter().flat_map(|number| number.to_le_bytes()));
     bytes
 }
 
@@ -156,7 +161,7 @@ fn the_same_vectors_give_the_same_bytes_on_any_number_of_threads() {
     let mut random = Random::new(4);
     let rows = clustered(&mut random, 12, 1500);
     let chunks: Vec<u32> = (0..1500).collect();
-    let points = Points { metric: Metric::L2, dims: 12, chunks: &chunks, rows: &rows };
+    let points = Points { metric: Metric::L2, dims: 12, chunks: &chunks, rows: &InMemory { dims: 12, rows: &rows } };
     let files = [1, 2, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| written(points, RECIPE))
@@ -168,8 +173,8 @@ fn the_same_vectors_give_the_same_bytes_on_any_number_of_threads() {
 fn a_cancelled_build_gives_nothing() {
     let rows = Random::new(5).vector(4 * 1000);
     let chunks: Vec<u32> = (0..1000).collect();
-    let points = Points { metric: Metric::Dot, dims: 4, chunks: &chunks, rows: &rows };
-    assert!(build(points, RECIPE, &AtomicBool::new(true)).is_none());
+    let points = Points { metric: Metric::Dot, dims: 4, chunks: &chunks, rows: &InMemory { dims: 4, rows: &rows } };
+    assert!(build(points, RECIPE, &AtomicBool::new(true)).unwrap().is_none());
 }
 
 /// The nodes that can be reached from the entry at the base.

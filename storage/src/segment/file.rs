@@ -301,12 +301,12 @@ fn open_with_length(path: &Path) -> io::Result<(File, u64)> {
 }
 
 #[cfg(unix)]
-fn read_exact_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
+pub(super) fn read_exact_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, start)
 }
 
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut start: u64, mut out: &mut [u8]) -> io::Result<()> {
+pub(super) fn read_exact_at(file: &File, mut start: u64, mut out: &mut [u8]) -> io::Result<()> {
     while !out.is_empty() {
         let read = std::os::windows::fs::FileExt::seek_read(file, out, start)?;
         if read == 0 {

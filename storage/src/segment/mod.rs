@@ -2,7 +2,7 @@
 //!
 //! `manifest` names the files of a folder with a checksum for each block of each; its own digest stands in redb. `file`
 //! reads such a file and compares a block's checksum when the block is first touched. `roster` is the file that tells
-//! whose chunk is whose. What the other files mean is the business of those who write them: `text` knows tantivy's.
+//! whose chunk is whose; `rows` writes vectors and reads them back while a graph is built. What the other files mean is the business of those who write them: `text` knows tantivy's.
 //!
 //! Invariants: a folder never changes once it is finished; opening one costs its manifest and not its size; no byte of
 //! it is handed out before its block's checksum fits. Everything in a folder is derived, so whoever meets damage goes to
@@ -11,10 +11,12 @@
 mod file;
 mod manifest;
 mod roster;
+mod rows;
 
 pub(crate) use file::{CheckedFile, write_file};
 pub(crate) use manifest::{SegmentDigest, SegmentFolder};
 pub(crate) use roster::{RosterFile, write_roster};
+pub(crate) use rows::RowsFile;
 
 /// The version of the folders: of the manifest, and of which files there are and what they mean. Those of another version
 /// are built again.

@@ -107,6 +107,22 @@ fn a_tail_of_8192_chunks_is_sealed() {
 }
 
 #[test]
+fn what_waits_to_be_sealed_is_told_while_the_thread_is_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes) = on_disk(folder.path(), 4);
+    fill(&store, notes, &mut Random::new(5), 0..8_200);
+    assert_eq!(store.sealing_backlog(notes).unwrap(), 0, "nobody is at work");
+    let turn = store.0.sealing.lock().unwrap();
+    store.seal_soon(notes, 0);
+    assert_eq!(store.sealing_backlog(notes).unwrap(), 8_200);
+    drop(turn);
+    while store.sealing_backlog(notes).unwrap() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.snapshot(notes).unwrap().segments(), 1);
+}
+
+#[test]
 fn writes_during_sealing_stay_in_the_tail() {
     let folder = tempfile::tempdir().unwrap();
     let (store, notes) = on_disk(folder.path(), 4);
