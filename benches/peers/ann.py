@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
 """How fast are the approximate indexes of others, at which recall?
 
-    pip install numpy faiss-cpu hnswlib usearch
+    pip install numpy faiss-cpu hnswlib usearch scalable-vs
     python benches/peers/ann.py base.npy queries.npy
 
 Both files hold float32 rows; rows are normalised first, so the dot product is the cosine. Graphs have M = 16 (32 links a
-node at the base), ef_construction = 200, and are built on --threads threads; queries run one at a time on one thread.
+node at the base), ef_construction = 200 (SVS: degree 32, window 200, codes of 8 or of 4 and 8 bits), and are built on --threads threads; queries run one at a time on one thread.
 "QPS" is the best of --rounds passes over all queries, "p50 us" the median of single calls in it, which a busy machine
 disturbs less. Recall counts the true 10 nearest among the 10 found.
 """
 
 import argparse
+import os
+import tempfile
 import time
 
 import faiss
 import hnswlib
 import numpy
+import svs
 import usearch.index
 
 K = 10
@@ -87,6 +90,28 @@ class Usearch:
         return self.index.search(query[0], K, threads=1).keys
 
 
+class Svs:
+    """A Vamana graph over codes of `primary` bits; with `residual` bits more, what is found is ranked again."""
+
+    def __init__(self, name, primary, residual):
+        self.name, self.bits = name, (primary, residual)
+
+    def build(self, base, threads):
+        recipe = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=2 * M, window_size=EF_CONSTRUCTION)
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "base.fvecs")
+            svs.write_vecs(base, file)
+            rows = svs.VectorDataLoader(file, svs.DataType.float32, dims=base.shape[1])
+            self.index = svs.Vamana.build(recipe, svs.LVQLoader(rows, *self.bits), svs.DistanceType.MIP, threads)
+
+    def ready(self, ef):
+        self.index.num_threads = 1
+        self.index.search_window_size = ef
+
+    def search(self, query):
+        return self.index.search(query, K)[0][0]
+
+
 def peers():
     product = faiss.METRIC_INNER_PRODUCT
     eight_bits = faiss.ScalarQuantizer.QT_8bit
@@ -95,6 +120,8 @@ def peers():
     yield Hnswlib()
     yield Usearch("f32")
     yield Usearch("i8")
+    yield Svs("svs LVQ8", 8, 0)
+    yield Svs("svs LVQ4x8", 4, 8)
 
 
 def measure(peer, queries, truth, ef, rounds):

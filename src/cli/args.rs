@@ -477,7 +477,7 @@ pub(crate) enum BenchVerb {
     Search(BenchSearch),
     /// How fast and how good is the approximate index, alone?
     Ann(BenchAnn),
-    /// What does a filter cost, and does search still find the nearest of those that match?
+    /// What does a filter cost, and does search still find the nearest of those that match? With --db, as `open`
     Filter(BenchFilter),
     /// How long is it to the first answer, in how much memory? With --db, the collection is made there and kept
     Open(BenchOpen),

@@ -1,6 +1,6 @@
 //! What does a filter cost, and does search still find the nearest of those that match?
 //!
-//! Through the whole library, on a collection in a temporary folder. The strategy is what the plan of each answer says.
+//! Through the whole library, on a collection in a temporary folder, or in one that is kept with `--db`. The strategy is what the plan of each answer says.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::input::{Input, read};
 use super::machine;
 use super::truth;
-use super::whole::{self, COLLECTION, DRAWS, described, draw};
+use super::whole::{self, DRAWS, described, draw};
 use crate::cli::args::BenchFilter;
 use crate::cli::output::{Table, duration, thousands};
 use crate::cli::progress;
@@ -48,10 +48,10 @@ struct Row {
 pub(super) fn run(session: &Session, arguments: &BenchFilter) -> Result<Outcome> {
     let input = read(&arguments.files)?;
     machine::introduce();
-    let folder = tempfile::tempdir()?;
-    let database = Database::open(folder.path())?;
-    let collection = whole::create(&database, COLLECTION, input.base.dims(), input.metric)?;
-    whole::fill(&collection, &input.base)?;
+    let temporary = if session.path_is_given { None } else { Some(tempfile::tempdir()?) };
+    let folder = temporary.as_ref().map_or(session.path.as_path(), |folder| folder.path());
+    let database = Database::open(folder)?;
+    let collection = whole::stocked(&database, &input)?;
     let ends = [DRAWS].into_iter().chain(ENDS);
     let report = Report {
         vectors: input.base.count(),

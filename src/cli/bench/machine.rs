@@ -21,6 +21,11 @@ pub(super) fn resident() -> Option<Resident> {
     Some(Resident { total_mb: megabytes(&status, "VmRSS:")?, mapped_mb: megabytes(&status, "RssFile:")? })
 }
 
+/// The most that this process has had resident so far, in megabytes.
+pub(super) fn peak_mb() -> Option<f64> {
+    megabytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 /// The value of a line such as `VmRSS:     1234 kB`, where kB is 1,024 bytes.
 fn megabytes(status: &str, field: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;

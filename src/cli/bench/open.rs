@@ -18,8 +18,8 @@ use super::machine::{self, Resident, resident};
 use super::truth;
 use super::whole::{self, COLLECTION, described};
 use crate::cli::args::{BenchOpen, BenchOpenOnce};
-use crate::cli::output::{Table, count, duration, size};
-use crate::cli::session::{Mistake, Outcome, Session};
+use crate::cli::output::{Table, duration, size};
+use crate::cli::session::{Outcome, Session};
 
 /// Fresh processes.
 const PROCESSES: usize = 5;
@@ -92,16 +92,7 @@ pub(super) fn run(session: &Session, arguments: &BenchOpen) -> Result<Outcome> {
 /// Makes the collection where it is not there yet; returns its segments and the bytes of the database.
 fn prepare(folder: &Path, input: &Input) -> Result<(u64, u64)> {
     let database = Database::open(folder)?;
-    let collection = whole::create(&database, COLLECTION, input.base.dims(), input.metric)?;
-    let documents = collection.count()?;
-    if documents == 0 {
-        whole::fill(&collection, &input.base)?;
-    } else if documents != input.base.count() as u64 {
-        let there = count(documents, "document");
-        let message = format!("collection `{COLLECTION}` holds {there}, and the base has {}", input.base.count());
-        return Err(Mistake::new(message).hint("drop it, or name another folder with --db").into());
-    }
-    let stats = collection.stats()?;
+    let stats = whole::stocked(&database, input)?.stats()?;
     Ok((stats.segments, stats.bytes_on_disk))
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::arrays::Rows;
 use super::input::Input;
+use super::machine;
 use super::truth::K;
 use crate::cli::latency::Latencies;
 use crate::cli::output::{count, duration, note};
@@ -51,16 +52,33 @@ pub(super) fn document(base: &Rows<f32>, texts: &[String], row: usize) -> Docume
     Document::new(row as i64, text).vector(base.row(row).to_vec()).metadata(json!({"draw": draw(row)}))
 }
 
+/// A collection of all rows; one that is there already is used as it is.
+pub(super) fn stocked(database: &Database, input: &Input) -> Result<Collection> {
+    let collection = create(database, COLLECTION, input.base.dims(), input.metric)?;
+    let documents = collection.count()?;
+    if documents == 0 {
+        fill(&collection, &input.base)?;
+    } else if documents != input.base.count() as u64 {
+        let there = count(documents, "document");
+        let message = format!("collection `{COLLECTION}` holds {there}, and the base has {}", input.base.count());
+        return Err(Mistake::new(message).hint("drop it, or name another folder with --db").into());
+    }
+    Ok(collection)
+}
+
 /// Adds all rows. When this returns, they are sealed if they are enough for a segment (8,192).
 pub(super) fn fill(collection: &Collection, base: &Rows<f32>) -> Result<()> {
     let texts = made_up_texts(base.count());
     let spinner = progress::spinner("adding the documents");
     let start = Instant::now();
+    let before = machine::resident();
     let report = collection.add_many((0..base.count()).map(|row| document(base, &texts, row)))?;
     spinner.finish_and_clear();
     accepted(&report)?;
     let documents = count(report.added, "document");
-    note(&format!("added and sealed {documents} in {}", duration(start.elapsed().as_secs_f64() * 1e3)));
+    let grown = before.zip(machine::peak_mb()).map(|(before, peak)| peak - before.total_mb);
+    let grown = grown.map_or_else(String::new, |grown| format!(", memory grew by up to {grown:.0} MB"));
+    note(&format!("added and sealed {documents} in {}{grown}", duration(start.elapsed().as_secs_f64() * 1e3)));
     Ok(())
 }
 
