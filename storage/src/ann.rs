@@ -20,8 +20,9 @@ use std::sync::atomic::AtomicBool;
 
 use roaring::RoaringBitmap;
 
+use crate::bytes::InMemory;
 use crate::distance::Metric;
-use crate::graph::{self, Found, Graph, InMemory, Points, Question, Recipe, Walker};
+use crate::graph::{self, Found, Graph, Points, Question, Recipe, Walker};
 use crate::types::DIMS_MAX;
 use crate::{Error, Result};
 

@@ -29,6 +29,29 @@ pub(crate) trait Bytes {
     }
 }
 
+/// Vectors of one length, by their place. A source gives the same numbers each time it is asked.
+pub(crate) trait Rows: Sync {
+    /// Puts the numbers of these rows into `out`, and nothing else.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()>;
+}
+
+/// Rows that are in memory, one after the other.
+pub(crate) struct InMemory<'a> {
+    pub(crate) dims: usize,
+    pub(crate) rows: &'a [f32],
+}
+
+impl Rows for InMemory<'_> {
+    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(&self.rows[places.start * self.dims..places.end * self.dims]);
+        Ok(())
+    }
+}
+
 impl Bytes for [u8] {
     fn get(&self, range: Range<usize>) -> Result<&[u8]> {
         let (start, end, length) = (range.start, range.end, self.len());

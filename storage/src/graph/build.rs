@@ -21,6 +21,7 @@ use super::layout::{Header, LEVELS_MAX, NO_NODE};
 use super::level::{Finder, Level, Space};
 use super::quantize::{Frame, stride};
 use crate::Result;
+use crate::bytes::Rows;
 use crate::distance::{CodeKernel, Metric};
 
 /// Nodes of a level to one of the next.
@@ -47,29 +48,6 @@ pub(crate) struct Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self { degree: 32, upper_degree: 16, ef: 200 }
-    }
-}
-
-/// The vectors that a graph is built of, in the form that the metric compares.
-pub(crate) trait Rows: Sync {
-    /// Puts the numbers of these rows into `out`, and nothing else.
-    ///
-    /// # Errors
-    /// Where they cannot be read.
-    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()>;
-}
-
-/// Rows that are in memory, one after the other.
-pub(crate) struct InMemory<'a> {
-    pub(crate) dims: usize,
-    pub(crate) rows: &'a [f32],
-}
-
-impl Rows for InMemory<'_> {
-    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
-        out.clear();
-        out.extend_from_slice(&self.rows[places.start * self.dims..places.end * self.dims]);
-        Ok(())
     }
 }
 

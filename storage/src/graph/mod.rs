@@ -29,7 +29,7 @@ use crate::distance::{CodeKernel, Kernel, Metric};
 use layout::{HEADER_BYTES, Header, Sections, corrupt};
 use quantize::{Frame, Probe};
 
-pub(crate) use build::{InMemory, Points, Recipe, Rows, build, memory_bytes, vectors_start};
+pub(crate) use build::{Points, Recipe, build, memory_bytes, vectors_start};
 #[cfg(test)]
 use search::Scratch;
 pub(crate) use search::{Found, Question, Walker};

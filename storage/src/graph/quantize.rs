@@ -18,8 +18,8 @@
 
 use rayon::prelude::*;
 
-use super::build::Rows;
 use crate::Result;
+use crate::bytes::Rows;
 use crate::distance::{CodeKernel, Metric};
 
 /// What is added to a code in a record, because the kernels want records unsigned.

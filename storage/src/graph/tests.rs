@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use super::layout::{HEADER_BYTES, NO_NODE};
 use super::*;
 use crate::Error;
+use crate::bytes::InMemory;
 use crate::testing::Random;
 use crate::types::Strategy;
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::file::read_exact_at;
 use crate::Result;
+use crate::bytes::Rows;
 use crate::files::io_error;
-use crate::graph::Rows;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
