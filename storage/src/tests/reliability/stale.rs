@@ -72,7 +72,8 @@ fn the_file_counts_and_segments_of_another_moment_answer_nothing() {
             let store = Store::open(folder.path()).expect(&what);
             assert!(state(&store, own.notes) == *expected, "{what}");
             walks_are_exact(&store, own.notes, &what);
-            // The first question had what is missing built again.
+            // What was asked for and missing is built again behind the reader.
+            store.wait();
             drop(store);
             let store = Store::open(folder.path()).expect(&what);
             assert!(answers(&store, own.notes) == expected.1, "{what}, built again");
