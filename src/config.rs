@@ -91,23 +91,31 @@ pub(crate) enum Model {
 #[derive(Clone, Default)]
 pub struct SpaceConfig {
     pub(crate) model: Model,
+    pub(crate) dimensions: Option<usize>,
     pub(crate) metric: Option<Metric>,
 }
 
 impl SpaceConfig {
     /// Vectors of a model by name, as [`CollectionConfig::model`].
     pub fn model(model: impl Into<String>) -> Self {
-        Self { model: Model::Named(model.into()), metric: None }
+        Self { model: Model::Named(model.into()), ..Self::default() }
     }
 
     /// Vectors of your own model. Give it again whenever you open the collection and need it.
     pub fn embedder(embedder: Arc<dyn Embedder>) -> Self {
-        Self { model: Model::Given(embedder), metric: None }
+        Self { model: Model::Given(embedder), ..Self::default() }
     }
 
     /// Vectors of `dims` numbers that every document brings, and every query that searches this space.
     pub fn external(dims: usize) -> Self {
-        Self { model: Model::External(dims), metric: None }
+        Self { model: Model::External(dims), ..Self::default() }
+    }
+
+    /// Keeps only the first `dims` numbers of the model's vectors, as [`CollectionConfig::dimensions`].
+    #[must_use]
+    pub fn dimensions(mut self, dims: usize) -> Self {
+        self.dimensions = Some(dims);
+        self
     }
 
     /// The metric of an external space, cosine by default; with a model, the model's own is used.
@@ -142,6 +150,14 @@ impl CollectionConfig {
     #[must_use]
     pub fn external(mut self, dims: usize) -> Self {
         self.default.model = Model::External(dims);
+        self
+    }
+
+    /// Keeps only the first `dims` numbers of the model's vectors, scaled to unit length again where the metric is the
+    /// cosine. For models trained for it (Matryoshka): others lose much.
+    #[must_use]
+    pub fn dimensions(mut self, dims: usize) -> Self {
+        self.default.dimensions = Some(dims);
         self
     }
 

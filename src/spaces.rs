@@ -120,7 +120,14 @@ impl Space {
 
     /// What is set explicitly must be what is stored. A model that is named is loaded and taken.
     pub(crate) fn compare(&self, given: &SpaceConfig) -> Result<()> {
-        let SpaceConfig { model, metric } = given;
+        let SpaceConfig { model, dimensions, metric } = given;
+        if let Some(dims) = dimensions.filter(|dims| *dims != self.settings.dims) {
+            return Err(Error::invalid(format!(
+                "{} was made with {} dimensions; got {dims}. Leave them out, or make another collection",
+                self.called(),
+                self.settings.dims
+            )));
+        }
         let stored = self.settings.metric;
         if let Some(metric) = metric.filter(|metric| *metric != stored) {
             return Err(Error::invalid(format!(
@@ -141,6 +148,7 @@ impl Space {
 
     /// Takes a model for this space if it makes the vectors that are stored.
     pub(crate) fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
+        let embedder = embed::as_stored(self.stored.model.as_ref(), embedder)?;
         let given = embedder.spec();
         if let Some(difference) = embed::identity_difference(self.stored.model.as_ref(), given) {
             return Err(self.mismatch(given.id.clone(), difference));
@@ -185,16 +193,24 @@ impl NewSpace {
     /// # Errors
     /// [`Error::Model`] where there is no such model; [`Error::InvalidInput`] for a metric that is not the model's.
     pub(crate) fn of(models: &Models, name: &str, config: &SpaceConfig) -> Result<Self> {
-        let SpaceConfig { model, metric } = config;
+        let SpaceConfig { model, dimensions, metric } = config;
         let (embedder, model_source) = match model {
             Model::Unset => (models.open(DEFAULT_MODEL)?, Some(DEFAULT_MODEL.to_owned())),
             Model::Named(source) => (models.open(source)?, Some(embed::durable_source(source)?)),
             Model::Given(embedder) => (Arc::clone(embedder), None),
             Model::External(dims) => {
+                if let Some(other) = dimensions.filter(|other| other != dims) {
+                    let reason = format!("external vectors of {dims} dimensions cannot be cut to {other}");
+                    return Err(Error::invalid(reason + ": leave `dimensions` out"));
+                }
                 let settings = SpaceSettings { name: name.into(), dims: *dims, metric: metric.unwrap_or_default() };
                 let stored = StoredSpace { model: None, model_source: None };
                 return Ok(Self { settings, stored, embedder: None });
             }
+        };
+        let embedder = match dimensions {
+            Some(dims) => embed::truncate(embedder, *dims)?,
+            None => embedder,
         };
         let spec = embedder.spec().clone();
         validate_metric(&spec, *metric)?;

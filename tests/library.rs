@@ -620,3 +620,64 @@ fn highlights_mark_the_words_that_match() {
     let marked: Vec<&str> = notes.highlights("thread sharing", text).into_iter().map(|range| &text[range]).collect();
     assert_eq!(marked, ["Threads", "share", "thread"]);
 }
+
+#[test]
+fn collection_keeps_as_many_dimensions_as_it_was_made_with() {
+    let folder = folder();
+    let short = || CollectionConfig::new().dimensions(64);
+    {
+        let db = Database::open(folder.path()).unwrap();
+        let notes = db.collection_with("notes", short()).unwrap();
+        notes.add_many(four_notes()).unwrap();
+        assert_eq!(notes.stats().unwrap().dims, 64);
+        let model = notes.model().unwrap();
+        assert_eq!((model.dims, model.full_dims), (64, Some(256)));
+    }
+    let db = Database::open(folder.path()).unwrap();
+    // By name alone, by the model's name, and with the same dimensions: the query is cut as the passages were.
+    for config in [CollectionConfig::new(), CollectionConfig::new().model("builtin"), short()] {
+        let notes = db.collection_with("notes", config).unwrap();
+        let hits = notes.search(Query::text("rivers").mode(Mode::Dense)).unwrap();
+        assert_eq!(hits.hits.len(), 4);
+    }
+    let message = db.collection_with("notes", CollectionConfig::new().dimensions(32)).err().unwrap().to_string();
+    assert!(message.contains("was made with 64 dimensions; got 32"), "{message}");
+    let message = db.collection_with("more", CollectionConfig::new().dimensions(257)).err().unwrap().to_string();
+    assert!(message.contains("makes vectors of 256 dimensions; got 257. Ask for 1 to 256"), "{message}");
+    let twice = CollectionConfig::new().external(3).dimensions(2);
+    let message = db.collection_with("points", twice).err().unwrap().to_string();
+    assert!(message.contains("external vectors of 3 dimensions cannot be cut to 2"), "{message}");
+    assert_eq!(db.collections().unwrap().len(), 1, "what is refused makes nothing");
+}
+
+/// The same four numbers for every text.
+struct Fourfold(ModelSpec);
+
+impl Embedder for Fourfold {
+    fn spec(&self) -> &ModelSpec {
+        &self.0
+    }
+
+    fn embed_documents(&self, texts: &[&str]) -> quiverdb::Result<Embeddings> {
+        Ok(Embeddings { dims: 4, values: [1.0, 2.0, 3.0, 4.0].repeat(texts.len()), truncated: 0 })
+    }
+}
+
+#[test]
+fn application_s_own_model_is_cut_again_when_its_collection_is_opened() {
+    let folder = folder();
+    let own = |config: CollectionConfig| config.embedder(Arc::new(Fourfold(ModelSpec::new("fourfold", 4))));
+    {
+        let db = Database::open(folder.path()).unwrap();
+        let notes = db.collection_with("notes", own(CollectionConfig::new().dimensions(2))).unwrap();
+        notes.add_many(four_notes()).unwrap();
+    }
+    let db = Database::open(folder.path()).unwrap();
+    let notes = db.collection_with("notes", own(CollectionConfig::new())).unwrap();
+    assert_eq!((notes.stats().unwrap().dims, notes.model().unwrap().full_dims), (2, Some(4)));
+    assert_eq!(notes.search(Query::text("rivers").mode(Mode::Dense)).unwrap().hits.len(), 4);
+    // A model that has but two dimensions is another one.
+    let two = CollectionConfig::new().embedder(Arc::new(Fourfold(ModelSpec::new("fourfold", 2))));
+    let message = db.collection_with("notes", two).err().unwrap().to_string();
+    assert!(message.contains("dimensions: stored `2 of 4`, given `2`"), "{message}");
+}

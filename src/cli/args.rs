@@ -340,7 +340,7 @@ pub(crate) struct CreateCollection {
     /// `builtin`, a model's directory, or `external` where every document brings its vector
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
-    /// Dimensions; needed with `--model external`, else the model's
+    /// Dimensions; needed with `--model external`. Fewer than the model's keep the first ones (Matryoshka)
     #[arg(long, value_name = "N")]
     pub(crate) dims: Option<usize>,
     /// How vectors are compared [default: the model's]
@@ -371,6 +371,9 @@ pub(crate) struct Embed {
     /// The lines are queries, not passages
     #[arg(long)]
     pub(crate) query: bool,
+    /// Keep only the first N dimensions (Matryoshka)
+    #[arg(long, value_name = "N")]
+    pub(crate) dims: Option<usize>,
 }
 
 #[derive(Args)]
@@ -557,10 +560,20 @@ pub(crate) struct BenchEmbed {
     /// `builtin` or a model's directory
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
-    /// JSONL of {"text"}; without it, passages of 100 words are made up
+    /// JSONL of {"text"}; without it, passages of each of `--tokens` are made up
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
-    /// Stop after so many seconds
+    /// Lengths of made-up passages, special tokens counted
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [32, 110, 256],
+        value_parser = passage_tokens,
+        value_name = "N,...",
+        conflicts_with = "texts"
+    )]
+    pub(crate) tokens: Vec<usize>,
+    /// Stop after so many seconds, for each length
     #[arg(long, default_value_t = 10.0, value_name = "S")]
     pub(crate) seconds: f64,
 }
@@ -631,6 +644,14 @@ fn space_config(source: &str) -> Result<SpaceConfig, String> {
         (None, _) => Ok(config),
         (Some(metric), None) => Ok(config.metric(by_name(metric)?)),
         (Some(_), Some(more)) => Err(format!("nothing stands after the metric; got `:{more}`")),
+    }
+}
+
+/// A length with room for special tokens and at least a word.
+fn passage_tokens(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens @ 8..=8192) => Ok(tokens),
+        _ => Err("a number from 8 to 8192 is needed".into()),
     }
 }
 

@@ -14,7 +14,6 @@ mod open;
 mod truth;
 mod whole;
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -36,8 +35,10 @@ const PASSAGE_WORDS: usize = 100;
 const QUERY_WORDS: usize = 6;
 /// Texts embedded at a time.
 const BATCH_TEXTS: usize = 1024;
-/// Made-up texts for `bench embed`.
-const MADE_UP_TEXTS: usize = 20_000;
+/// Made-up texts of a length for `bench embed`.
+const MADE_UP_TEXTS: usize = 2048;
+/// Texts after which it has seen enough.
+const EMBEDDED_MAX: usize = 20_000;
 /// Single calls whose median is the latency.
 const SINGLE_CALLS: usize = 100;
 
@@ -68,45 +69,68 @@ struct EmbedRow {
 
 fn bench_embed(session: &Session, arguments: &BenchEmbed) -> Result<Outcome> {
     let embedder = embed::open(&arguments.model)?;
-    let texts = texts(arguments.texts.as_deref())?;
-    let row = measure_embedding(embedder.as_ref(), &texts, arguments.seconds)?;
-    let rows = [row];
-    session.output.show(&json!({"rows": rows}), &rows, || {
-        let columns =
-            ["model", "backend", "precision", ">texts", ">tokens a text", ">texts/s", ">tokens/s", ">p50 single"];
-        let mut table = Table::new(&columns);
-        for row in &rows {
-            table.row([
-                row.model.clone(),
-                row.backend.clone(),
-                row.precision.to_owned(),
-                thousands(row.texts as u64),
-                format!("{:.1}", row.tokens_mean),
-                thousands(row.texts_per_s.round() as u64),
-                thousands(row.tokens_per_s.round() as u64),
-                duration(row.p50_ms_single),
-            ]);
+    let mut rows = Vec::new();
+    if let Some(file) = &arguments.texts {
+        let texts = sources::texts(file)?;
+        if texts.is_empty() {
+            let mistake = Mistake::new("there are no texts to measure with").hint("each line needs a \"text\"");
+            return Err(mistake.into());
         }
-        table.render()
-    })?;
+        rows.push(measure_embedding(embedder.as_ref(), &texts, texts.len(), arguments.seconds)?);
+    } else {
+        for tokens in readable(embedder.spec().max_tokens, &arguments.tokens) {
+            let texts = made_up(embedder.as_ref(), tokens);
+            rows.push(measure_embedding(embedder.as_ref(), &texts, EMBEDDED_MAX, arguments.seconds)?);
+        }
+    }
+    session.output.show(&json!({"rows": rows}), &rows, || embed_table(&rows))?;
     Ok(Outcome::Done)
 }
 
-fn texts(file: Option<&Path>) -> Result<Vec<String>> {
-    let texts = match file {
-        Some(file) => sources::texts(file)?,
-        None => {
-            let mut sampler = Sampler::new(7);
-            (0..MADE_UP_TEXTS).map(|_| sampler.passage(PASSAGE_WORDS)).collect()
-        }
-    };
-    if texts.is_empty() {
-        return Err(Mistake::new("there are no texts to measure with").hint("each line needs a \"text\"").into());
+fn embed_table(rows: &[EmbedRow]) -> String {
+    let columns = ["model", "backend", "precision", ">texts", ">tokens a text", ">texts/s", ">tokens/s", ">p50 single"];
+    let mut table = Table::new(&columns);
+    for row in rows {
+        table.row([
+            row.model.clone(),
+            row.backend.clone(),
+            row.precision.to_owned(),
+            thousands(row.texts as u64),
+            format!("{:.1}", row.tokens_mean),
+            thousands(row.texts_per_s.round() as u64),
+            thousands(row.tokens_per_s.round() as u64),
+            duration(row.p50_ms_single),
+        ]);
     }
-    Ok(texts)
+    table.render()
 }
 
-fn measure_embedding(embedder: &dyn Embedder, texts: &[String], seconds: f64) -> Result<EmbedRow> {
+/// The lengths that a model can read which reads `most` tokens; longer ones are cut to that.
+fn readable(most: usize, lengths: &[usize]) -> Vec<usize> {
+    if lengths.iter().any(|&length| length > most) {
+        note(&format!("the model reads at most {most} tokens of a text: longer passages are made that long"));
+    }
+    let mut lengths: Vec<usize> = lengths.iter().map(|&length| length.min(most)).collect();
+    lengths.dedup();
+    lengths
+}
+
+/// Passages of so many tokens, special ones counted.
+fn made_up(embedder: &dyn Embedder, tokens: usize) -> Vec<String> {
+    let mut sampler = Sampler::new(7);
+    let own = tokens.saturating_sub(embedder.spec().special_tokens).max(1);
+    let made = |_| {
+        // A word is a token or more.
+        let mut passage = sampler.passage(own);
+        let ranges = embedder.token_ranges(&passage);
+        passage.truncate(ranges.get(own - 1).map_or(passage.len(), |last| last.end));
+        passage
+    };
+    (0..MADE_UP_TEXTS).map(made).collect()
+}
+
+/// Embeds `texts`, over and over, until it has embedded `most` or the time is up.
+fn measure_embedding(embedder: &dyn Embedder, texts: &[String], most: usize, seconds: f64) -> Result<EmbedRow> {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let spinner = progress::spinner("embedding");
     embedder.embed_documents(&texts[..texts.len().min(8)])?;
@@ -114,11 +138,12 @@ fn measure_embedding(embedder: &dyn Embedder, texts: &[String], seconds: f64) ->
     let mut done = 0;
     // A slow model gets small batches, or it would overrun its time by far.
     let mut batch = 8;
-    while done < texts.len() && start.elapsed().as_secs_f64() < seconds {
+    while done < most && start.elapsed().as_secs_f64() < seconds {
         let batch_start = Instant::now();
-        let end = (done + batch).min(texts.len());
-        embedder.embed_documents(&texts[done..end])?;
-        done = end;
+        let first = done % texts.len();
+        let end = (first + batch.min(most - done)).min(texts.len());
+        embedder.embed_documents(&texts[first..end])?;
+        done += end - first;
         if batch_start.elapsed().as_secs_f64() < seconds / 20.0 {
             batch = (batch * 2).min(BATCH_TEXTS);
         }
@@ -128,7 +153,7 @@ fn measure_embedding(embedder: &dyn Embedder, texts: &[String], seconds: f64) ->
     let single = single_calls(embedder, &texts, seconds / 4.0)?;
     spinner.finish_and_clear();
     let spec = embedder.spec();
-    let tokens: usize = texts[..done].iter().map(|text| tokens(embedder, text)).sum();
+    let tokens: usize = texts.iter().cycle().take(done).map(|text| tokens(embedder, text)).sum();
     Ok(EmbedRow {
         backend: spec.backend.clone(),
         precision: if spec.backend == "candle" { "f32" } else { "int8" },
@@ -243,4 +268,15 @@ fn search_table(rows: &[SearchRow]) -> String {
         ]);
     }
     table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_beyond_the_model_s_limit_are_measured_once() {
+        assert_eq!(readable(512, &[32, 110, 256]), [32, 110, 256]);
+        assert_eq!(readable(128, &[32, 110, 256, 400]), [32, 110, 128]);
+    }
 }

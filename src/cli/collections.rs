@@ -58,10 +58,8 @@ fn config(arguments: &CreateCollection) -> Result<CollectionConfig> {
             let message = "external vectors have no model to say their dimensions";
             return Err(Mistake::new(message).hint("add `--dims N`").into());
         }
-        (model, dims) => {
-            expect_dims(model, *dims)?;
-            CollectionConfig::new().model(model)
-        }
+        (model, Some(dims)) => CollectionConfig::new().model(model).dimensions(*dims),
+        (model, None) => CollectionConfig::new().model(model),
     };
     config = match metric {
         Some(metric) => config.metric(*metric),
@@ -85,17 +83,6 @@ fn config(arguments: &CreateCollection) -> Result<CollectionConfig> {
         Some(language) => config.language(*language),
         None => config,
     })
-}
-
-/// `--dims` beside a model is a statement to be checked.
-fn expect_dims(model: &str, dims: Option<usize>) -> Result<()> {
-    let Some(dims) = dims else { return Ok(()) };
-    let made = quiverdb::embed::open(model)?.spec().dims;
-    if dims != made {
-        let message = format!("model {model} makes vectors of {made} dimensions; got --dims {dims}");
-        return Err(Mistake::new(message).hint("leave --dims out, or use `--model external`").into());
-    }
-    Ok(())
 }
 
 fn show(session: &Session, name: &str) -> Result<Outcome> {

@@ -19,6 +19,10 @@ const BATCH_LINES: usize = 256;
 /// `quiver embed`.
 pub(crate) fn run(session: &Session, arguments: &Embed) -> Result<Outcome> {
     let embedder = embed::open(&arguments.model)?;
+    let embedder = match arguments.dims {
+        Some(dims) => embed::truncate(embedder, dims)?,
+        None => embedder,
+    };
     let mut lines = Lines { input: std::io::stdin().lock(), damaged: 0 };
     let mut truncated = 0;
     loop {

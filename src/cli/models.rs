@@ -62,8 +62,12 @@ fn show(session: &Session, model: &str) -> Result<Outcome> {
     }
     match ModelDirectory::read(path) {
         Ok(directory) => {
+            directory.check_weights()?;
+            let spec = directory.spec()?;
             let told = directory.explain().into_iter().map(|(field, value, source)| Field { field, value, source });
-            print(session, &directory.spec()?, &told.collect::<Vec<_>>())
+            let digests = [("weights_digest", &spec.weights_digest), ("tokenizer_digest", &spec.tokenizer_digest)];
+            let digests = digests.map(|(field, digest)| Field::new(field, digest, "SHA-256 of the files above"));
+            print(session, &spec, &told.chain(digests).collect::<Vec<_>>())
         }
         // A static model lies in other files; if it is none either, what was wrong with the encoder says more.
         Err(no_encoder) => match embed::open(model) {

@@ -7,9 +7,12 @@
 pub mod builtin;
 #[cfg(feature = "candle")]
 mod candle;
+mod dimensions;
+mod files;
 #[cfg(feature = "transformers")]
 mod math;
 mod open;
+mod safetensors;
 pub mod spec;
 #[cfg(feature = "transformers")]
 pub mod transformer;
@@ -18,6 +21,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::dimensions::as_stored;
+pub use self::dimensions::truncate;
 pub use self::open::open;
 pub(crate) use self::open::{durable_source, identity_difference};
 use crate::Result;
@@ -124,6 +129,9 @@ pub struct ModelSpec {
     pub revision: Option<String>,
     /// Dimensions of its vectors.
     pub dims: usize,
+    /// Dimensions before they were cut off ([`truncate`]); none where all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_dims: Option<usize>,
     /// The longest text in tokens, special tokens counted.
     pub max_tokens: usize,
     /// How many of these the special tokens take.
@@ -131,9 +139,12 @@ pub struct ModelSpec {
     pub special_tokens: usize,
     /// `cosine`, `dot` or `l2`.
     pub metric: quiverdb_storage::Metric,
-    /// How token vectors become one: `mean`, `cls`, ...
+    /// How token vectors become one: `mean`, `cls`, `cls+max`, ...
     #[serde(default)]
     pub pooling: String,
+    /// What is computed after pooling, where that is more than scaling to unit length.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub modules: String,
     /// Whether vectors have unit length.
     #[serde(default)]
     pub normalized: bool,
@@ -172,10 +183,12 @@ impl ModelSpec {
             backend: "yours".into(),
             revision: None,
             dims,
+            full_dims: None,
             max_tokens: 256,
             special_tokens: 0,
             metric: quiverdb_storage::Metric::Cosine,
             pooling: String::new(),
+            modules: String::new(),
             normalized: false,
             query_prompt: String::new(),
             document_prompt: String::new(),

@@ -64,11 +64,12 @@ pub(crate) fn identity_difference(stored: Option<&ModelSpec>, given: &ModelSpec)
     let Some(stored) = stored else { return Some("the collection holds external vectors".into()) };
     let digests_known = !stored.weights_digest.is_empty() && !given.weights_digest.is_empty();
     let pairs = [
-        ("dimensions", stored.dims.to_string(), given.dims.to_string()),
+        ("dimensions", dimensions(stored), dimensions(given)),
         ("metric", stored.metric.name().to_owned(), given.metric.name().to_owned()),
         ("weights digest", stored.weights_digest.clone(), given.weights_digest.clone()),
         ("tokenizer digest", stored.tokenizer_digest.clone(), given.tokenizer_digest.clone()),
         ("pooling", stored.pooling.clone(), given.pooling.clone()),
+        ("modules", stored.modules.clone(), given.modules.clone()),
         ("normalisation", stored.normalized.to_string(), given.normalized.to_string()),
         ("query prompt", stored.query_prompt.clone(), given.query_prompt.clone()),
         ("document prompt", stored.document_prompt.clone(), given.document_prompt.clone()),
@@ -81,7 +82,15 @@ pub(crate) fn identity_difference(stored: Option<&ModelSpec>, given: &ModelSpec)
     // A model with digests is known by them, wherever it lies; one without is known by its name.
     let names = named.into_iter().filter(|_| !digests_known);
     pairs.into_iter().chain(names).find(|(_, stored, given)| stored != given).map(|(field, stored, given)| {
-        let short = |value: &str| value.chars().take(16).collect::<String>();
+        let short = |value: &str| value.chars().take(40).collect::<String>();
         format!("{field}: stored `{}`, given `{}`", short(&stored), short(&given))
     })
+}
+
+/// With those of the whole model, where some were cut off.
+fn dimensions(spec: &ModelSpec) -> String {
+    match spec.full_dims {
+        Some(full) => format!("{} of {full}", spec.dims),
+        None => spec.dims.to_string(),
+    }
 }

@@ -4,16 +4,22 @@
 //! that names it: a wrong guess at pooling or prompts gives vectors that look right and search badly.
 //! The conventions are those of sentence-transformers 2 to 6.
 
+mod modules;
+mod prompts;
+
 use std::fmt::Display;
 use std::fs;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use quiverdb_storage::Metric;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use self::modules::PICKLE;
+pub use self::modules::{Dense, DenseActivation, Module};
 use super::ModelSpec;
+use super::files::{Files, Object, join};
 use crate::{Error, Result};
 
 /// The weight of a transformer's cosine in hybrid search. Of 0.5 to 3, with all-MiniLM-L6-v2: 1.25 is the largest that
@@ -88,15 +94,25 @@ pub struct ModelDirectory {
     pub path: PathBuf,
     /// `model_type` of the encoder.
     pub architecture: Resolved<String>,
+    /// What the whole model is to sentence-transformers: `SentenceTransformer`, `CrossEncoder`, ...
+    pub kind: Resolved<String>,
+    /// Numbers in the state of a token.
+    pub width: Resolved<usize>,
     /// Numbers in a vector.
     pub dims: Resolved<usize>,
+    /// Numbers in a vector before any are cut off.
+    pub full_dims: usize,
     /// The longest text in tokens, special tokens counted.
     pub max_tokens: Resolved<usize>,
     /// Whether texts are lowercased before the tokenizer sees them.
     pub lowercase: Resolved<bool>,
-    /// How token states become a vector.
-    pub pooling: Resolved<Pooling>,
-    /// Whether vectors are scaled to unit length.
+    /// How token states become a vector; several kinds are put one after the other.
+    pub pooling: Resolved<Vec<Pooling>>,
+    /// Whether the states of the prompt's tokens are pooled as well.
+    pub include_prompt: Resolved<bool>,
+    /// What is computed after pooling, in this order.
+    pub modules: Vec<Resolved<Module>>,
+    /// Whether vectors have unit length.
     pub normalize: Resolved<bool>,
     /// How vectors are compared.
     pub metric: Resolved<Metric>,
@@ -113,36 +129,45 @@ pub struct ModelDirectory {
 }
 
 impl ModelDirectory {
-    /// Reads the JSON files of `path` and looks for weights and tokenizer. Cheap: weights are not opened.
+    /// Reads the JSON files of `path` and looks for weights and tokenizer. Cheap: neither is opened.
     ///
     /// # Errors
-    /// [`Error::Model`] where something is missing, damaged, contradictory or not supported.
+    /// [`Error::Model`] where something is missing, damaged, contradictory, larger than any such file, outside of the
+    /// directory, or not supported.
     pub fn read(path: &Path) -> Result<Self> {
-        let reader = Reader { root: path };
-        if !path.is_dir() {
-            return Err(reader.wrong(format!("{} is not a directory", path.display())));
-        }
-        let modules = reader.modules()?;
-        let encoder = modules.encoder.as_str();
-        let config = reader.required(encoder, "config.json")?;
+        let reader = Reader { files: Files::of(path)? };
+        let files = &reader.files;
+        let listed = modules::list(files)?;
+        let encoder = listed.encoder.as_str();
+        let config = files.required(encoder, "config.json")?;
         let architecture = reader.architecture(encoder, &config)?;
+        let width = reader.width(encoder, &config)?;
         let (max_tokens, lowercase) = reader.limits(encoder, &config, &architecture.value)?;
-        let settings = reader.optional("", "config_sentence_transformers.json")?.unwrap_or_default();
-        let (query_prompt, document_prompt) = reader.prompts(&settings)?;
-        let pooling = reader.pooling(&modules, !(query_prompt.value.is_empty() && document_prompt.value.is_empty()))?;
+        let settings = files.optional("", SETTINGS)?.unwrap_or_default();
+        let (pooling, include_prompt) = modules::pooling(files, &listed, &config, width.value)?;
+        let (modules, full_dims) = modules::chain(files, &listed, width.value * pooling.value.len())?;
+        let metric = reader.metric(&settings)?;
+        let (query_prompt, document_prompt) = prompts::resolve(files, &settings, &config)?;
+        let dims = dims(&settings, full_dims, modules.last().map_or(&pooling.source, |last| &last.source));
+        let normalize = unit_length(&modules, &listed.source, metric.value, &dims, full_dims);
         Ok(Self {
             path: path.to_owned(),
-            dims: reader.dims(encoder, &config)?,
+            weights: reader.weights(encoder)?,
+            tokenizer: reader.tokenizer(encoder)?,
             architecture,
+            kind: reader.kind(encoder, &settings)?,
+            width,
+            dims,
+            full_dims,
             max_tokens,
             lowercase,
             pooling,
-            normalize: Resolved::new(modules.normalize, modules.source),
-            metric: reader.metric(&settings)?,
+            include_prompt,
+            modules,
+            normalize,
+            metric,
             query_prompt,
             document_prompt,
-            weights: reader.weights(encoder)?,
-            tokenizer: reader.tokenizer(encoder)?,
             config: Value::Object(config),
         })
     }
@@ -152,24 +177,69 @@ impl ModelDirectory {
         self.path.display().to_string()
     }
 
+    /// Whether it is made for vectors.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where it says that it is something else.
+    pub fn expect_embeddings(&self) -> Result<()> {
+        if self.kind.value == EMBEDS {
+            return Ok(());
+        }
+        let (kind, source) = (&self.kind.value, &self.kind.source);
+        Err(Error::model(self.name(), format!("it is a {kind} ({source}), which gives no vectors; a {EMBEDS} does")))
+    }
+
+    /// Whether every file of weights is as long as its header says. Reads the headers alone.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where one is not.
+    pub fn check_weights(&self) -> Result<()> {
+        let files = Files::of(&self.path)?;
+        self.weight_files().iter().try_for_each(|path| files.check_weights(path))
+    }
+
+    /// The encoder's weights, and then those of the modules.
+    fn weight_files(&self) -> Vec<PathBuf> {
+        let of_module = |module: &Resolved<Module>| match &module.value {
+            Module::Dense(dense) => Some(dense.weights.clone()),
+            Module::LayerNorm { weights, .. } => Some(weights.clone()),
+            Module::Normalize => None,
+        };
+        self.weights.iter().cloned().chain(self.modules.iter().filter_map(of_module)).collect()
+    }
+
     /// The spec of this model, with digests of its files: reads all of the weights once (about 1 GB/s).
     /// `backend` and `special_tokens` are left to whoever runs it.
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
     pub fn spec(&self) -> Result<ModelSpec> {
+        let is_cut = self.dims.value < self.full_dims;
         Ok(ModelSpec {
+            full_dims: is_cut.then_some(self.full_dims),
             max_tokens: self.max_tokens.value,
             metric: self.metric.value,
-            pooling: self.pooling.value.name().into(),
+            pooling: self.pooling_name(),
+            modules: self.modules_name(),
             normalized: self.normalize.value,
             query_prompt: self.query_prompt.value.clone(),
             document_prompt: self.document_prompt.value.clone(),
-            weights_digest: digest(&self.weights)?,
+            weights_digest: digest(&self.weight_files())?,
             tokenizer_digest: digest(std::slice::from_ref(&self.tokenizer))?,
             hybrid_weight: HYBRID_WEIGHT,
             ..ModelSpec::new(self.name(), self.dims.value)
         })
+    }
+
+    fn pooling_name(&self) -> String {
+        let names: Vec<&str> = self.pooling.value.iter().map(|mode| mode.name()).collect();
+        names.join("+") + if self.include_prompt.value { "" } else { ", prompt left out" }
+    }
+
+    /// Empty for the usual models, which at most normalise: that is a field of its own.
+    fn modules_name(&self) -> String {
+        let names: Vec<String> = self.modules.iter().map(|module| module.value.to_string()).collect();
+        if names.iter().all(|name| *name == Module::Normalize.to_string()) { String::new() } else { names.join(" > ") }
     }
 
     /// Every resolved field with its value and where that comes from, for people: `(field, value, source)`.
@@ -178,24 +248,59 @@ impl ModelDirectory {
             (field.into(), value.to_string(), resolved.source.clone())
         }
         let quoted = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("{text:?}") };
+        let pooled: Vec<&str> = self.pooling.value.iter().map(|mode| mode.name()).collect();
         let mut lines = vec![
             line("architecture", &self.architecture.value, &self.architecture),
+            line("kind", &self.kind.value, &self.kind),
+            line("width", self.width.value, &self.width),
             line("dims", self.dims.value, &self.dims),
             line("max_tokens", self.max_tokens.value, &self.max_tokens),
             line("lowercase", self.lowercase.value, &self.lowercase),
-            line("pooling", self.pooling.value.name(), &self.pooling),
+            line("pooling", pooled.join(" + "), &self.pooling),
+            line("include_prompt", self.include_prompt.value, &self.include_prompt),
+        ];
+        lines.extend(self.modules.iter().map(|module| line("module", &module.value, module)));
+        lines.extend([
             line("normalize", self.normalize.value, &self.normalize),
             line("metric", self.metric.value.name(), &self.metric),
             line("query_prompt", quoted(&self.query_prompt.value), &self.query_prompt),
             line("document_prompt", quoted(&self.document_prompt.value), &self.document_prompt),
-        ];
-        for (field, file) in self.weights.iter().map(|file| ("weights", file)).chain([("tokenizer", &self.tokenizer)]) {
+        ]);
+        let weights = self.weight_files();
+        for (field, file) in weights.iter().map(|file| ("weights", file)).chain([("tokenizer", &self.tokenizer)]) {
             let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
             let relative = file.strip_prefix(&self.path).unwrap_or(file);
             lines.push((field.into(), format!("{bytes} bytes"), relative.display().to_string()));
         }
         lines
     }
+}
+
+/// The kind of model that embeds.
+const EMBEDS: &str = "SentenceTransformer";
+
+const SETTINGS: &str = "config_sentence_transformers.json";
+
+/// The dimensions that are kept of `full`, which `source` gives.
+fn dims(settings: &Object, full: usize, source: &str) -> Resolved<usize> {
+    match number(settings, "truncate_dim").filter(|&dims| dims > 0 && dims < full) {
+        Some(dims) => Resolved::new(dims, format!("{SETTINGS}, truncate_dim, of {full}")),
+        None => Resolved::new(full, source),
+    }
+}
+
+/// Whether the finished vector has unit length: by the last module, or because it is scaled again after it was cut.
+fn unit_length(
+    modules: &[Resolved<Module>],
+    source: &str,
+    metric: Metric,
+    dims: &Resolved<usize>,
+    full: usize,
+) -> Resolved<bool> {
+    if dims.value < full {
+        return Resolved::new(metric == Metric::Cosine, "scaled after truncation where the metric is cosine");
+    }
+    Resolved::new(modules.last().is_some_and(|last| last.value == Module::Normalize), source)
 }
 
 /// SHA-256 of files, one after the other, in hex.
@@ -215,94 +320,11 @@ fn digest(files: &[PathBuf]) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What `modules.json` lists.
-struct Modules {
-    source: String,
-    /// The encoder's folder, relative; empty for the directory itself.
-    encoder: String,
-    /// The pooling module's folder.
-    pooling: Option<String>,
-    normalize: bool,
+struct Reader {
+    files: Files,
 }
 
-struct Reader<'a> {
-    root: &'a Path,
-}
-
-type Object = Map<String, Value>;
-
-impl Reader<'_> {
-    fn wrong(&self, reason: impl Into<String>) -> Error {
-        Error::model(self.root.display().to_string(), reason)
-    }
-
-    /// The JSON object in a file, if the file is there.
-    fn optional(&self, folder: &str, name: &str) -> Result<Option<Object>> {
-        match self.json(folder, name)? {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(_) => Err(self.wrong(format!("{} holds no JSON object", join(folder, name)))),
-        }
-    }
-
-    fn required(&self, folder: &str, name: &str) -> Result<Object> {
-        let missing =
-            || self.wrong(format!("{} is missing: not a model directory, or an incomplete one", join(folder, name)));
-        self.optional(folder, name)?.ok_or_else(missing)
-    }
-
-    fn json(&self, folder: &str, name: &str) -> Result<Option<Value>> {
-        let path = self.root.join(folder).join(name);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(path, error)),
-        };
-        let broken = |error| self.wrong(format!("{} is not valid JSON: {error}", join(folder, name)));
-        serde_json::from_slice(&bytes).map(Some).map_err(broken)
-    }
-
-    fn modules(&self) -> Result<Modules> {
-        const FILE: &str = "modules.json";
-        let Some(list) = self.json("", FILE)? else {
-            let source = "no modules.json: sentence-transformers' default".to_owned();
-            return Ok(Modules { source, encoder: String::new(), pooling: None, normalize: false });
-        };
-        let list = list.as_array().ok_or_else(|| self.wrong(format!("{FILE} holds no list")))?;
-        let mut modules = Modules { source: FILE.into(), encoder: String::new(), pooling: None, normalize: false };
-        for (place, module) in list.iter().enumerate() {
-            let kind =
-                module["type"].as_str().ok_or_else(|| self.wrong(format!("{FILE}: module {place} has no type")))?;
-            let folder = self.folder(module["path"].as_str().unwrap_or_default())?;
-            // Old and new versions have other paths for the same types; the last segment is the same in all.
-            match (kind.rsplit('.').next().unwrap_or(kind), place) {
-                ("Transformer", 0) => modules.encoder = folder,
-                ("Pooling", 1) => modules.pooling = Some(folder),
-                ("Normalize", 2..) => modules.normalize = true,
-                (other, _) => {
-                    let reason = format!(
-                        "{FILE}: module {place} is `{other}` ({kind}), which is not supported yet there; \
-                         supported: Transformer, Pooling, Normalize, in this order"
-                    );
-                    return Err(self.wrong(reason));
-                }
-            }
-        }
-        if modules.pooling.is_none() {
-            return Err(
-                self.wrong(format!("{FILE} lists no Pooling module after the Transformer: no vector for a text"))
-            );
-        }
-        Ok(modules)
-    }
-
-    /// A module's folder; it must lie inside the directory.
-    fn folder(&self, folder: &str) -> Result<String> {
-        let inside =
-            Path::new(folder).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if inside { Ok(folder.to_owned()) } else { Err(self.wrong(format!("modules.json points outside: `{folder}`"))) }
-    }
-
+impl Reader {
     fn architecture(&self, encoder: &str, config: &Object) -> Result<Resolved<String>> {
         let source = join(encoder, "config.json");
         let Some(kind) = config.get("model_type").and_then(Value::as_str) else {
@@ -310,34 +332,41 @@ impl Reader<'_> {
                 Some(names) => format!("; its architectures are {names}"),
                 None => String::new(),
             };
-            return Err(self.wrong(format!("{source} does not say its model_type{hint}")));
+            return Err(self.files.wrong(format!("{source} does not say its model_type{hint}")));
         };
         Ok(Resolved::new(kind.to_owned(), source))
     }
 
-    fn dims(&self, encoder: &str, config: &Object) -> Result<Resolved<usize>> {
+    /// Newer versions say it, or run an encoder for something else than the states of tokens.
+    fn kind(&self, encoder: &str, settings: &Object) -> Result<Resolved<String>> {
+        if let Some(kind) = settings.get("model_type").and_then(Value::as_str) {
+            return Ok(Resolved::new(kind.to_owned(), SETTINGS));
+        }
+        let name = LIMITS[0];
+        let object = self.files.optional(encoder, name)?.unwrap_or_default();
+        let task = object.get("transformer_task").and_then(Value::as_str).unwrap_or("feature-extraction");
+        match task {
+            "feature-extraction" => Ok(Resolved::new(EMBEDS.to_owned(), "default")),
+            other => Ok(Resolved::new(other.to_owned(), format!("{}, transformer_task", join(encoder, name)))),
+        }
+    }
+
+    fn width(&self, encoder: &str, config: &Object) -> Result<Resolved<usize>> {
+        // Most encoders say `hidden_size`; DistilBERT, NomicBERT and T5 have words of their own.
+        let keys = ["hidden_size", "dim", "n_embd", "d_model"];
         let source = join(encoder, "config.json");
-        match number(config, "hidden_size").filter(|&dims| dims > 0) {
-            Some(dims) => Ok(Resolved::new(dims, source)),
-            None => Err(self.wrong(format!("{source} does not say its hidden_size"))),
+        match keys.iter().find_map(|key| number(config, key)).filter(|width| (1..1 << 20).contains(width)) {
+            Some(width) => Ok(Resolved::new(width, source)),
+            None => Err(self.files.wrong(format!("{source} does not say its hidden_size"))),
         }
     }
 
     /// The longest text, and whether texts are lowercased.
     fn limits(&self, encoder: &str, config: &Object, kind: &str) -> Result<(Resolved<usize>, Resolved<bool>)> {
-        const FILES: [&str; 7] = [
-            "sentence_bert_config.json",
-            "sentence_roberta_config.json",
-            "sentence_distilbert_config.json",
-            "sentence_camembert_config.json",
-            "sentence_albert_config.json",
-            "sentence_xlm-roberta_config.json",
-            "sentence_xlnet_config.json",
-        ];
         let mut lowercase = Resolved::new(false, "default");
         let mut stated = None;
-        for name in FILES {
-            let Some(object) = self.optional(encoder, name)? else { continue };
+        for name in LIMITS {
+            let Some(object) = self.files.optional(encoder, name)? else { continue };
             let source = join(encoder, name);
             if let Some(lower) = object.get("do_lower_case").and_then(Value::as_bool) {
                 lowercase = Resolved::new(lower, source.clone());
@@ -345,7 +374,7 @@ impl Reader<'_> {
             stated = number(&object, "max_seq_length").map(|limit| Resolved::new(limit, source));
             break;
         }
-        let tokenizer = self.optional(encoder, "tokenizer_config.json")?.unwrap_or_default();
+        let tokenizer = self.files.optional(encoder, "tokenizer_config.json")?.unwrap_or_default();
         let positions = positions(config, kind).map(|count| Resolved::new(count, join(encoder, "config.json")));
         // Tokenizers without a limit say 1e30.
         let tokenizer = number(&tokenizer, "model_max_length").filter(|&limit| limit < 1 << 24);
@@ -357,32 +386,13 @@ impl Reader<'_> {
         };
         match limit {
             Some(limit) if limit.value > 0 => Ok((limit, lowercase)),
-            _ => {
-                Err(self.wrong("no file tells the longest text: max_seq_length or max_position_embeddings is missing"))
-            }
+            _ => Err(self
+                .files
+                .wrong("no file tells the longest text: max_seq_length or max_position_embeddings is missing")),
         }
-    }
-
-    fn prompts(&self, settings: &Object) -> Result<(Resolved<String>, Resolved<String>)> {
-        const FILE: &str = "config_sentence_transformers.json";
-        let empty = Object::new();
-        let prompts = settings.get("prompts").and_then(Value::as_object).unwrap_or(&empty);
-        let default = settings.get("default_prompt_name").and_then(Value::as_str);
-        if let Some(name) = default.filter(|&name| !prompts.contains_key(name)) {
-            return Err(self.wrong(format!("{FILE}: default_prompt_name is `{name}`, but there is no such prompt")));
-        }
-        let resolve = |names: &[&str]| -> Result<Resolved<String>> {
-            let name = names.iter().copied().find(|&name| prompts.contains_key(name)).or(default);
-            let Some(name) = name else { return Ok(Resolved::new(String::new(), "default")) };
-            let text =
-                prompts[name].as_str().ok_or_else(|| self.wrong(format!("{FILE}: prompt `{name}` is no text")))?;
-            Ok(Resolved::new(text.to_owned(), format!("{FILE}, prompt `{name}`")))
-        };
-        Ok((resolve(&["query"])?, resolve(&["document", "passage", "corpus"])?))
     }
 
     fn metric(&self, settings: &Object) -> Result<Resolved<Metric>> {
-        const FILE: &str = "config_sentence_transformers.json";
         let metric = match settings.get("similarity_fn_name").and_then(Value::as_str) {
             None => return Ok(Resolved::new(Metric::Cosine, "default")),
             Some("cosine") => Metric::Cosine,
@@ -390,98 +400,61 @@ impl Reader<'_> {
             Some("euclidean") => Metric::L2,
             Some(other) => {
                 let reason =
-                    format!("{FILE}: similarity_fn_name `{other}` is not supported; cosine, dot and euclidean are");
-                return Err(self.wrong(reason));
+                    format!("{SETTINGS}: similarity_fn_name `{other}` is not supported; cosine, dot and euclidean are");
+                return Err(self.files.wrong(reason));
             }
         };
-        Ok(Resolved::new(metric, FILE))
-    }
-
-    fn pooling(&self, modules: &Modules, prompted: bool) -> Result<Resolved<Pooling>> {
-        let Some(folder) = &modules.pooling else {
-            return Ok(Resolved::new(Pooling::Mean, modules.source.clone()));
-        };
-        let config = self.required(folder, "config.json")?;
-        let source = join(folder, "config.json");
-        if prompted && config.get("include_prompt").and_then(Value::as_bool) == Some(false) {
-            return Err(self.wrong(format!("{source}: include_prompt = false is not supported yet")));
-        }
-        match self.pooling_modes(&config, &source)?.as_slice() {
-            [one] => Ok(Resolved::new(*one, source)),
-            [] => Err(self.wrong(format!("{source} switches no pooling mode on"))),
-            several => {
-                let names: Vec<_> = several.iter().map(|mode| mode.name()).collect();
-                Err(self.wrong(format!("{source}: concatenated pooling ({}) is not supported yet", names.join(" + "))))
-            }
-        }
-    }
-
-    fn pooling_modes(&self, config: &Object, source: &str) -> Result<Vec<Pooling>> {
-        let named = |name: &Value| {
-            let known = name.as_str().and_then(Pooling::named);
-            known.ok_or_else(|| self.wrong(format!("{source}: pooling mode {name} is not supported")))
-        };
-        match config.get("pooling_mode") {
-            Some(Value::Array(names)) => return names.iter().map(named).collect(),
-            Some(name) if !name.is_null() => return Ok(vec![named(name)?]),
-            _ => {}
-        }
-        let on = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
-        let unknown = config.keys().find(|key| {
-            key.starts_with("pooling_mode_") && on(key) && !Pooling::NAMES.iter().any(|(.., known)| known == key)
-        });
-        if let Some(key) = unknown {
-            return Err(self.wrong(format!("{source}: {key} is not supported")));
-        }
-        Ok(Pooling::NAMES.iter().filter(|(.., key)| on(key)).map(|&(mode, ..)| mode).collect())
+        Ok(Resolved::new(metric, SETTINGS))
     }
 
     fn weights(&self, encoder: &str) -> Result<Vec<PathBuf>> {
-        let folder = self.root.join(encoder);
-        let single = folder.join("model.safetensors");
-        if single.is_file() {
+        const INDEX: &str = "model.safetensors.index.json";
+        if let Some(single) = self.files.find(encoder, "model.safetensors")? {
             return Ok(vec![single]);
         }
-        const INDEX: &str = "model.safetensors.index.json";
-        let Some(index) = self.optional(encoder, INDEX)? else {
-            let pickled = if folder.join("pytorch_model.bin").exists() {
-                "; pytorch_model.bin is there, but a pickle can run code, so it is never read: \
-                 save the model again with safetensors"
-            } else {
-                ""
-            };
-            return Err(self.wrong(format!("no weights: looked for model.safetensors and {INDEX}{pickled}")));
+        let Some(index) = self.files.optional(encoder, INDEX)? else {
+            let pickle = self.files.find(encoder, "pytorch_model.bin")?.map(|_| PICKLE).unwrap_or_default();
+            return Err(self.files.wrong(format!("no weights: looked for model.safetensors and {INDEX}{pickle}")));
         };
         let map = index.get("weight_map").and_then(Value::as_object);
         let mut names: Vec<&str> = map.into_iter().flat_map(Map::values).filter_map(Value::as_str).collect();
         names.sort_unstable();
         names.dedup();
         if names.is_empty() {
-            return Err(self.wrong(format!("{INDEX} names no file")));
+            return Err(self.files.wrong(format!("{INDEX} names no file")));
         }
-        names.into_iter().map(|name| self.shard(&folder, name)).collect()
+        names.into_iter().map(|name| self.shard(encoder, name)).collect()
     }
 
-    fn shard(&self, folder: &Path, name: &str) -> Result<PathBuf> {
+    fn shard(&self, encoder: &str, name: &str) -> Result<PathBuf> {
         if Path::new(name).file_name() != Some(name.as_ref()) || !name.ends_with(".safetensors") {
-            return Err(
-                self.wrong(format!("the weights' index names `{name}`, which is no safetensors file beside it"))
-            );
+            let reason = format!("the weights' index names `{name}`, which is no safetensors file beside it");
+            return Err(self.files.wrong(reason));
         }
-        let path = folder.join(name);
-        if path.is_file() {
-            Ok(path)
-        } else {
-            Err(self.wrong(format!("{name} is missing, which the weights' index names")))
-        }
+        let missing = || self.files.wrong(format!("{name} is missing, which the weights' index names"));
+        self.files.find(encoder, name)?.ok_or_else(missing)
     }
 
     fn tokenizer(&self, encoder: &str) -> Result<PathBuf> {
-        let places = [self.root.join(encoder).join("tokenizer.json"), self.root.join("tokenizer.json")];
-        let found = places.into_iter().find(|path| path.is_file());
-        found.ok_or_else(|| self.wrong("tokenizer.json is missing (vocab.txt alone is not enough)"))
+        for folder in [encoder, ""] {
+            if let Some(path) = self.files.find(folder, "tokenizer.json")? {
+                return Ok(path);
+            }
+        }
+        Err(self.files.wrong("tokenizer.json is missing (vocab.txt alone is not enough)"))
     }
 }
+
+/// Where the encoder's limits may stand, by version and encoder.
+const LIMITS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
 
 fn smaller(a: Resolved<usize>, b: Resolved<usize>) -> Resolved<usize> {
     if b.value < a.value { b } else { a }
@@ -489,7 +462,7 @@ fn smaller(a: Resolved<usize>, b: Resolved<usize>) -> Resolved<usize> {
 
 /// The positions that a text can fill. RoBERTa and its kin count theirs from behind the padding's id.
 fn positions(config: &Object, kind: &str) -> Option<usize> {
-    let count = number(config, "max_position_embeddings")?;
+    let count = number(config, "max_position_embeddings").or_else(|| number(config, "n_positions"))?;
     let offset = match kind {
         "roberta" | "xlm-roberta" | "camembert" | "mpnet" => number(config, "pad_token_id").unwrap_or(1) + 1,
         _ => 0,
@@ -500,10 +473,6 @@ fn positions(config: &Object, kind: &str) -> Option<usize> {
 fn number(object: &Object, key: &str) -> Option<usize> {
     let value = object.get(key)?;
     value.as_u64().map(|number| usize::try_from(number).unwrap_or(usize::MAX))
-}
-
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{}/{name}", folder.trim_end_matches('/')) }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl CrossEncoder {
                 format!("config.json names {labels} classes; a reranker has one, or two (irrelevant, relevant)");
             return Err(Error::model(directory.name(), reason));
         }
+        directory.check_weights()?;
         let engine = load_classifier(&directory)?;
         if engine.width() != labels {
             let reason = format!("config.json names {labels} classes, but the head gives {}", engine.width());

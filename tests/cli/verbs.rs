@@ -311,6 +311,43 @@ fn embed_prints_a_vector_a_line_in_order() {
 }
 
 #[test]
+fn dims_keep_the_first_numbers_of_the_model() {
+    let shell = shell_with_docs();
+    shell.run(&["collections", "create", "short", "--dims", "64"]).expect(0);
+    shell.run(&["add", "docs", "-c", "short"]).expect(0);
+    let answer = shell.json(&["search", "--json", "--mode", "dense", "-c", "short", "dough"]);
+    assert_eq!(answer["hits"][0]["document"], "bread.md");
+    let shown = shell.json(&["collections", "show", "short", "--json"]);
+    let model = &shown["configuration"]["model"];
+    assert_eq!((&model["dims"], &model["full_dims"]), (&json!(64), &json!(256)));
+    shell.run(&["collections", "create", "long", "--dims", "257"]).expect_refusal(2, &["256", "257"]);
+    let vector = |arguments: &[&str]| {
+        let lines = shell.feed(&[&["embed"], arguments].concat(), "bread\n").expect(0).lines();
+        lines[0]["embedding"].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let (long, short) = (vector(&[]), vector(&["--dims", "64"]));
+    let length = long[..64].iter().map(|number| number * number).sum::<f64>().sqrt();
+    assert_eq!(short.len(), 64);
+    assert!(short.iter().zip(&long).all(|(cut, whole)| (cut - whole / length).abs() < 1e-6));
+    shell.feed(&["embed", "--dims", "0"], "bread\n").expect_refusal(2, &["Ask for 1 to 256"]);
+}
+
+#[test]
+fn bench_embed_measures_each_length() {
+    let shell = Shell::new();
+    let report = shell.json(&["bench", "embed", "--json", "--tokens", "16,48", "--seconds", "0.2"]);
+    let rows = report["rows"].as_array().unwrap();
+    for (row, tokens) in rows.iter().zip([16.0, 48.0]) {
+        expect_fields(row, &["backend", "precision", "tokens_mean", "texts_per_s", "tokens_per_s", "p50_ms_single"]);
+        let mean = row["tokens_mean"].as_f64().unwrap();
+        assert!((mean - tokens).abs() < 1.0, "passages of about {tokens} tokens, not {mean}");
+        assert!(row["texts_per_s"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(rows.len(), 2);
+    shell.run(&["bench", "embed", "--tokens", "3"]).expect_refusal(2, &["from 8 to 8192"]);
+}
+
+#[test]
 fn models_show_prints_the_whole_specification() {
     let shell = Shell::new();
     let shown = shell.json(&["models", "show", "builtin", "--json"]);
@@ -321,6 +358,34 @@ fn models_show_prints_the_whole_specification() {
     let people = shell.run(&["models", "show", "builtin"]).expect(0).stdout;
     assert!(people.contains("dims") && people.contains("MiniLM"), "{people}");
     shell.run(&["models", "show", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
+}
+
+#[test]
+fn models_show_tells_the_source_of_every_field_of_a_directory() {
+    let shell = Shell::new();
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let model = fixtures.join("tiny-bert").display().to_string();
+    let shown = shell.json(&["models", "show", &model, "--json"]);
+    let fields = shown["fields"].as_array().unwrap();
+    let field = |name: &str| {
+        let found = fields.iter().find(|field| field["field"] == name).unwrap_or_else(|| panic!("no {name}: {shown}"));
+        (found["value"].as_str().unwrap().to_owned(), found["source"].as_str().unwrap().to_owned())
+    };
+    let told = |name: &str, value: &str, source: &str| assert_eq!(field(name), (value.into(), source.into()));
+    told("architecture", "bert", "config.json");
+    told("width", "40", "config.json");
+    told("pooling", "mean", "1_Pooling/config.json");
+    told("include_prompt", "true", "default");
+    told("module", "Normalize", "modules.json");
+    told("max_tokens", "24", "sentence_bert_config.json");
+    told("query_prompt", "none", "default");
+    for digest in ["weights_digest", "tokenizer_digest"] {
+        let (value, source) = field(digest);
+        assert!(value.len() == 64 && source.contains("SHA-256"), "{digest} {value} {source}");
+        assert_eq!(shown["spec"][digest], value);
+    }
+    let people = shell.run(&["models", "show", &model]).expect(0).stdout;
+    assert!(people.contains("[1_Pooling/config.json]"), "{people}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ mod characters;
 mod distill;
 mod linear;
 mod model2vec;
-mod safetensors;
 mod sentences;
 mod table;
 mod teaching;

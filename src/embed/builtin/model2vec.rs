@@ -4,42 +4,52 @@
 //! `StaticEmbedding`), with BERT's WordPiece for uncased text. Anything else in them is named in the error; nothing is
 //! guessed.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::safetensors::{Safetensors, Tensor};
 use super::wordpiece::WordPiece;
 use super::{Rows, StaticEmbedder, TOKENS_MAX, hex};
 use crate::embed::ModelSpec;
+use crate::embed::files::{Files, join};
+use crate::embed::safetensors::{Safetensors, Tensor};
 use crate::{Error, Result};
 
 /// Tokens that model2vec itself reads of a text.
 const MODEL2VEC_TOKENS_MAX: usize = 512;
+/// A vocabulary of a million words takes 30 MB.
+const TOKENIZER_BYTES_MAX: u64 = 64 << 20;
 
 /// What a directory's own files say about it.
 struct Layout {
-    folder: PathBuf,
+    /// Where the weights are, relative.
+    folder: String,
     normalize: bool,
     max_tokens: usize,
 }
 
 /// Whether the directory says that it holds a static model.
 pub(in crate::embed) fn is_static_model(directory: &Path) -> bool {
-    matches!(layout(directory), Ok(Some(_)))
+    matches!(Files::of(directory).and_then(|files| layout(&files)), Ok(Some(_)))
 }
 
 /// Loads the directory's model.
 pub(super) fn load(directory: &Path) -> Result<StaticEmbedder> {
     let name = directory.display().to_string();
     let fail = |reason: String| Error::model(&name, reason);
-    let layout = layout(directory).map_err(fail)?.ok_or_else(|| {
+    let files = Files::of(directory)?;
+    let layout = layout(&files)?.ok_or_else(|| {
         fail("it is no static model: neither does its `config.json` say `model2vec`, nor its `modules.json` `StaticEmbedding`".into())
     })?;
-    let weights = read(&layout.folder.join("model.safetensors"))?;
-    let tokenizer_path = [&layout.folder, directory].map(|folder| folder.join("tokenizer.json"));
-    let tokenizer_file = read(tokenizer_path.iter().find(|path| path.exists()).unwrap_or(&tokenizer_path[0]))?;
+    let weights = existing(&files, &layout.folder, "model.safetensors")?;
+    files.check_weights(&weights)?;
+    let weights = files.read(&weights, u64::MAX)?;
+    let tokenizer = match files.find(&layout.folder, "tokenizer.json")? {
+        Some(path) => path,
+        None => existing(&files, "", "tokenizer.json")?,
+    };
+    let tokenizer_file = files.read(&tokenizer, TOKENIZER_BYTES_MAX)?;
     let tokens = vocabulary(&tokenizer_file).map_err(|reason| fail(format!("tokenizer.json: {reason}")))?;
     let (values, dims) = rows(&weights, tokens.len()).map_err(|reason| fail(format!("model.safetensors: {reason}")))?;
     let tokenizer = WordPiece::new(tokens.iter().map(String::as_str))
@@ -54,18 +64,18 @@ pub(super) fn load(directory: &Path) -> Result<StaticEmbedder> {
     Ok(StaticEmbedder::assemble(spec, Rows::Exact { dims, values }, tokenizer))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::io(path, source))
+fn existing(files: &Files, folder: &str, name: &str) -> Result<PathBuf> {
+    files.find(folder, name)?.ok_or_else(|| files.wrong(format!("{} is missing", join(folder, name))))
 }
 
 /// Reads `config.json` and `modules.json`; none where neither speaks of a static model.
-fn layout(directory: &Path) -> std::result::Result<Option<Layout>, String> {
-    let config = json(&directory.join("config.json"))?;
+fn layout(files: &Files) -> Result<Option<Layout>> {
+    let config = files.json("", "config.json")?.unwrap_or_default();
     if config.get("model_type").and_then(Value::as_str) == Some("model2vec") {
         let normalize = config.get("normalize").and_then(Value::as_bool).unwrap_or(true);
-        return Ok(Some(Layout { folder: directory.into(), normalize, max_tokens: MODEL2VEC_TOKENS_MAX }));
+        return Ok(Some(Layout { folder: String::new(), normalize, max_tokens: MODEL2VEC_TOKENS_MAX }));
     }
-    let modules = json(&directory.join("modules.json"))?;
+    let modules = files.json("", "modules.json")?.unwrap_or_default();
     let kinds = modules.as_array().map_or(&[][..], Vec::as_slice);
     let kind =
         |module: &Value| module["type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
@@ -73,22 +83,10 @@ fn layout(directory: &Path) -> std::result::Result<Option<Layout>, String> {
         return Ok(None);
     };
     if let Some(other) = others.iter().map(kind).find(|kind| kind != "Normalize") {
-        return Err(format!("its module `{other}` after `StaticEmbedding` is not supported"));
+        return Err(files.wrong(format!("its module `{other}` after `StaticEmbedding` is not supported")));
     }
-    let path = Path::new(first["path"].as_str().unwrap_or_default());
-    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!("modules.json names the folder `{}`, which is outside of it", path.display()));
-    }
-    Ok(Some(Layout { folder: directory.join(path), normalize: !others.is_empty(), max_tokens: TOKENS_MAX }))
-}
-
-/// A JSON file; null where it is not there.
-fn json(path: &Path) -> std::result::Result<Value, String> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
+    let folder = files.folder(first["path"].as_str().unwrap_or_default(), "modules.json")?;
+    Ok(Some(Layout { folder, normalize: !others.is_empty(), max_tokens: TOKENS_MAX }))
 }
 
 /// The tokens of a `tokenizer.json` in the order of their ids, if it is BERT's WordPiece for uncased text.

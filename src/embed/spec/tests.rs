@@ -54,7 +54,7 @@ fn modules(kinds: &[&str]) -> Value {
 #[test]
 fn directory_without_modules_pools_by_mean_and_does_not_normalise() {
     let model = Made::new(&[]).read();
-    assert_eq!((model.pooling.value, model.normalize.value), (Pooling::Mean, false));
+    assert_eq!((model.pooling.value, model.normalize.value), (vec![Pooling::Mean], false));
     assert_eq!(model.pooling.source, "no modules.json: sentence-transformers' default");
     assert_eq!((model.metric.value, model.dims.value), (Metric::Cosine, 8));
     assert_eq!(model.query_prompt, Resolved::new(String::new(), "default"));
@@ -74,7 +74,7 @@ fn old_and_new_type_names_mean_the_same() {
     for made in [old, new] {
         made.write("1_Pooling/config.json", &json!({"pooling_mode_cls_token": true}));
         let model = made.read();
-        assert_eq!(model.pooling, Resolved::new(Pooling::Cls, "1_Pooling/config.json"));
+        assert_eq!(model.pooling, Resolved::new(vec![Pooling::Cls], "1_Pooling/config.json"));
         assert_eq!(model.normalize, Resolved::new(true, "modules.json"));
     }
 }
@@ -82,39 +82,183 @@ fn old_and_new_type_names_mean_the_same() {
 #[test]
 fn pooling_is_read_by_old_keys_and_by_new_names() {
     for (pooling, new, old) in Pooling::NAMES {
-        assert_eq!(Made::pooled(json!({ old: true }), &[]).read().pooling.value, pooling);
-        assert_eq!(Made::pooled(json!({"pooling_mode": new}), &[]).read().pooling.value, pooling);
-        assert_eq!(Made::pooled(json!({"pooling_mode": [pooling.name()]}), &[]).read().pooling.value, pooling);
+        assert_eq!(Made::pooled(json!({ old: true }), &[]).read().pooling.value, [pooling]);
+        assert_eq!(Made::pooled(json!({"pooling_mode": new}), &[]).read().pooling.value, [pooling]);
+        assert_eq!(Made::pooled(json!({"pooling_mode": [pooling.name()]}), &[]).read().pooling.value, [pooling]);
     }
+}
+
+#[test]
+fn several_poolings_are_concatenated_in_the_order_of_their_version() {
+    use Pooling::{Cls, LastToken, Max, Mean, MeanSqrtLen, WeightedMean};
+    let old = json!({
+        "pooling_mode_lasttoken": true, "pooling_mode_max_tokens": true, "pooling_mode_cls_token": true,
+        "pooling_mode_mean_tokens": true, "pooling_mode_weightedmean_tokens": true,
+        "pooling_mode_mean_sqrt_len_tokens": true, "word_embedding_dimension": 8,
+    });
+    let model = Made::pooled(old, &[]).read();
+    assert_eq!(model.pooling.value, [Cls, Max, Mean, MeanSqrtLen, WeightedMean, LastToken]);
+    assert_eq!((model.width.value, model.dims.value), (8, 48));
+    let new = Made::pooled(json!({"pooling_mode": ["lasttoken", "cls"]}), &[]).read();
+    assert_eq!((new.pooling.value, new.dims.value), (vec![LastToken, Cls], 16));
+    assert_eq!(Made::pooled(json!({"pooling_mode": ["max", "cls"]}), &[]).read().spec().unwrap().pooling, "max+cls");
 }
 
 #[test]
 fn unsupported_pooling_is_an_error_that_names_it() {
     let refused = |config: Value| Made::pooled(config, &[]).refusal();
-    let two = refused(json!({"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": true}));
-    assert!(two.contains("concatenated pooling (max + mean) is not supported yet"), "{two}");
     assert!(refused(json!({"pooling_mode": "attention"})).contains("pooling mode \"attention\" is not supported"));
     assert!(refused(json!({"pooling_mode_new": true})).contains("pooling_mode_new is not supported"));
     assert!(refused(json!({"pooling_mode_mean_tokens": false})).contains("switches no pooling mode on"));
-    let prompts = json!({"prompts": {"query": "Q: "}});
-    let made = Made::pooled(
-        json!({"pooling_mode": "mean", "include_prompt": false}),
-        &[("config_sentence_transformers.json", prompts)],
-    );
-    assert!(made.refusal().contains("include_prompt = false is not supported yet"));
+    let other = json!({"pooling_mode": "cls", "word_embedding_dimension": 9});
+    assert!(refused(other).contains("1_Pooling/config.json pools states of 9 numbers; the encoder's have 8"));
 }
 
 #[test]
-fn unsupported_modules_are_errors_that_name_them() {
+fn prompt_may_be_left_out_of_the_pooling() {
+    let default = Made::pooled(json!({"pooling_mode": "mean"}), &[]).read();
+    assert_eq!(default.include_prompt, Resolved::new(true, "default"));
+    let made = Made::pooled(json!({"pooling_mode": "mean", "include_prompt": false}), &[]);
+    let left_out = made.read();
+    assert_eq!(left_out.include_prompt, Resolved::new(false, "1_Pooling/config.json"));
+    let spec = left_out.spec().unwrap();
+    assert_eq!(spec.pooling, "mean, prompt left out");
+}
+
+#[test]
+fn causal_models_without_modules_take_the_last_token() {
+    let pooling = |config: Value| Made::new(&[("config.json", config)]).read().pooling.value;
+    let causal = |extra: Value| {
+        let mut config = json!({
+            "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 8, "max_position_embeddings": 64
+        });
+        config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        config
+    };
+    assert_eq!(pooling(causal(json!({}))), [Pooling::LastToken]);
+    assert_eq!(pooling(causal(json!({"is_causal": false}))), [Pooling::Mean]);
+    assert_eq!(pooling(causal(json!({"architectures": ["Qwen3Model"]}))), [Pooling::Mean]);
+}
+
+/// A model with modules after its pooling, each with its settings and an empty file of weights.
+fn chained(after: &[(&str, Value)]) -> Made {
+    let kinds: Vec<&str> = ["Transformer", "Pooling"].into_iter().chain(after.iter().map(|(kind, _)| *kind)).collect();
+    let made =
+        Made::new(&[("modules.json", modules(&kinds)), ("1_Pooling/config.json", json!({"pooling_mode": "cls"}))]);
+    for (place, (kind, config)) in after.iter().enumerate() {
+        let folder = format!("{}_{kind}", place + 2);
+        made.write(&format!("{folder}/config.json"), config);
+        made.write(&format!("{folder}/model.safetensors"), &json!(null));
+    }
+    made
+}
+
+#[test]
+fn modules_after_the_pooling_run_in_their_order() {
+    let linear = "torch.nn.modules.linear.Identity";
+    let made = chained(&[
+        ("Dense", json!({"in_features": 8, "out_features": 5})),
+        ("LayerNorm", json!({"dimension": 5})),
+        ("Dropout", json!({"dropout": 0.1})),
+        ("Dense", json!({"in_features": 5, "out_features": 3, "bias": false, "activation_function": linear})),
+        ("Normalize", json!({})),
+    ]);
+    let model = made.read();
+    let shown: Vec<String> = model.modules.iter().map(|module| module.value.to_string()).collect();
+    assert_eq!(shown, ["Dense 8x5 Tanh", "LayerNorm 5", "Dense 5x3 Identity, no bias", "Normalize"]);
+    assert_eq!(model.modules[0].source, "2_Dense/config.json");
+    assert_eq!(model.dims, Resolved::new(3, "modules.json"));
+    let spec = model.spec().unwrap();
+    assert_eq!(spec.modules, "Dense 8x5 Tanh > LayerNorm 5 > Dense 5x3 Identity, no bias > Normalize");
+    assert!(spec.normalized);
+    // The modules' weights count in the digest: four texts `null` instead of one.
+    let bytes = model.weight_files().iter().flat_map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
+    assert_eq!(bytes, b"nullnullnullnull");
+    let early = chained(&[("Normalize", json!({})), ("Dense", json!({"in_features": 8, "out_features": 8}))]).read();
+    assert!(!early.normalize.value, "what follows changes the length again");
+}
+
+#[test]
+fn modules_that_do_not_fit_or_are_not_known_are_named() {
+    let dense = |config: Value| chained(&[("Dense", config)]).refusal();
+    let wide = dense(json!({"in_features": 9, "out_features": 5}));
+    assert!(wide.contains("2_Dense: Dense takes 9 numbers and gives 5; 8 come before it"), "{wide}");
+    let silent = dense(json!({"in_features": 8}));
+    assert!(silent.contains("2_Dense/config.json does not say its out_features"), "{silent}");
+    let own = dense(json!({"in_features": 8, "out_features": 5, "activation_function": "mine.Tanh"}));
+    assert!(own.contains("activation_function `mine.Tanh` is not supported; torch's Identity, Tanh"), "{own}");
+    let softmax = "torch.nn.modules.activation.Softmax";
+    let unknown = dense(json!({"in_features": 8, "out_features": 5, "activation_function": softmax}));
+    assert!(unknown.contains("Softmax` is not supported"), "{unknown}");
+    let tokens = dense(json!({"in_features": 8, "out_features": 5, "module_input_name": "token_embeddings"}));
+    assert!(tokens.contains("module_input_name `token_embeddings` is not supported"), "{tokens}");
+    let norm = chained(&[("LayerNorm", json!({"dimension": 7}))]).refusal();
+    assert!(norm.contains("LayerNorm takes 7 numbers"), "{norm}");
     for (kinds, named) in [
-        (&["Transformer", "Pooling", "Dense"][..], "module 2 is `Dense`"),
+        (&["Transformer", "Dense", "Pooling"][..], "module 1 is `Dense`"),
+        (&["Transformer", "Pooling", "CNN"], "module 2 is `CNN`"),
+        (&["Transformer", "Pooling", "Pooling"], "module 2 is `Pooling`"),
         (&["StaticEmbedding"], "module 0 is `StaticEmbedding`"),
+        (&["Router"], "module 0 is `Router`"),
         (&["Transformer"], "no Pooling module"),
         (&["Transformer", "Normalize"], "module 1 is `Normalize`"),
     ] {
         let message = Made::new(&[("modules.json", modules(kinds))]).refusal();
         assert!(message.contains(named), "{message}");
     }
+}
+
+#[test]
+fn pickled_modules_are_refused_with_the_way_out() {
+    let made = chained(&[("Dense", json!({"in_features": 8, "out_features": 5}))]);
+    fs::remove_file(made.0.path().join("2_Dense/model.safetensors")).unwrap();
+    assert!(made.refusal().contains("2_Dense/model.safetensors is missing"));
+    made.write("2_Dense/pytorch_model.bin", &json!(null));
+    let message = made.refusal();
+    assert!(message.contains("never read: save the model again with safetensors"), "{message}");
+}
+
+#[test]
+fn truncation_that_the_files_ask_for_is_the_model_s_own() {
+    const FILE: &str = "config_sentence_transformers.json";
+    let cut = |dims: u64, similarity: &str| {
+        let made = chained(&[("Normalize", json!({}))]);
+        made.write(FILE, &json!({"truncate_dim": dims, "similarity_fn_name": similarity}));
+        made.read().spec().unwrap()
+    };
+    let spec = cut(3, "cosine");
+    assert_eq!((spec.dims, spec.full_dims, spec.normalized), (3, Some(8), true));
+    let spec = cut(3, "dot");
+    assert_eq!((spec.dims, spec.full_dims, spec.normalized), (3, Some(8), false));
+    let spec = cut(9, "cosine");
+    assert_eq!((spec.dims, spec.full_dims, spec.normalized), (8, None, true));
+}
+
+#[test]
+fn models_of_other_kinds_are_refused_by_name() {
+    const FILE: &str = "config_sentence_transformers.json";
+    let asked = |files: &[(&str, Value)]| Made::new(files).read().expect_embeddings();
+    let refusal = asked(&[(FILE, json!({"model_type": "CrossEncoder"}))]).unwrap_err().to_string();
+    assert!(refusal.contains("it is a CrossEncoder (config_sentence_transformers.json)"), "{refusal}");
+    asked(&[(FILE, json!({"model_type": "SentenceTransformer"}))]).unwrap();
+    let task = |task: &str| asked(&[("sentence_bert_config.json", json!({"transformer_task": task}))]);
+    task("feature-extraction").unwrap();
+    let refusal = task("fill-mask").unwrap_err().to_string();
+    assert!(refusal.contains("it is a fill-mask (sentence_bert_config.json, transformer_task)"), "{refusal}");
+}
+
+#[test]
+fn known_prompts_apply_where_the_files_say_nothing_of_prompts() {
+    const FILE: &str = "config_sentence_transformers.json";
+    let remembers = json!({
+        "model_type": "bert", "hidden_size": 8, "max_position_embeddings": 64, "_name_or_path": "intfloat/e5-small-v2"
+    });
+    let silent = Made::new(&[("config.json", remembers.clone())]).read();
+    assert_eq!((silent.query_prompt.value.as_str(), silent.document_prompt.value.as_str()), ("query: ", "passage: "));
+    assert!(silent.query_prompt.source.contains("known prompt of e5-small-v2 (_name_or_path)"));
+    let says_none = json!({"prompts": {"query": "", "document": ""}});
+    let told = Made::new(&[("config.json", remembers), (FILE, says_none)]).read();
+    assert_eq!((told.query_prompt.value, told.document_prompt.value), (String::new(), String::new()));
 }
 
 #[test]
@@ -171,6 +315,7 @@ fn similarity_function_becomes_the_metric() {
     for (name, metric) in [("cosine", Metric::Cosine), ("dot", Metric::Dot), ("euclidean", Metric::L2)] {
         assert_eq!(made(name).read().metric, Resolved::new(metric, FILE));
     }
+    assert!(made("maxsim").refusal().contains("similarity_fn_name `maxsim` is not supported"));
     assert!(made("manhattan").refusal().contains("similarity_fn_name `manhattan` is not supported"));
 }
 

@@ -1,7 +1,7 @@
 //! How does a sentence-transformers directory become vectors?
 //!
-//! Tokenise, sort by length, pack without padding, run the engine pack by pack (one core each), pool, normalise. Texts
-//! keep their order. What the numbers between ids and states are computed with is an [`engine::Engine`].
+//! Tokenise, sort by length, pack without padding, run the engine pack by pack (one core each), pool, run the modules
+//! after it, cut to the dimensions that are kept. Texts keep their order. What the numbers between ids and states are computed with is an [`engine::Engine`].
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +9,8 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use self::engine::{Engine, Output, Sequence, ranges};
-use self::pooling::{normalise, pool};
+use self::head::Head;
+use self::pooling::pool;
 use self::tokens::{Encoded, Tokens};
 use super::builtin::Teacher;
 use super::spec::{ModelDirectory, Pooling};
@@ -17,6 +18,8 @@ use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
 use crate::{Error, Result};
 
 pub(crate) mod engine;
+mod guard;
+mod head;
 mod pooling;
 pub(crate) mod tokens;
 
@@ -30,6 +33,26 @@ pub struct Transformer {
     spec: ModelSpec,
     tokens: Tokens,
     engine: Box<dyn Engine>,
+    head: Head,
+    /// What stands before a query.
+    query: Prompt,
+    /// What stands before a passage.
+    document: Prompt,
+}
+
+/// What is put before a text.
+struct Prompt {
+    text: String,
+    /// How many of its tokens are left out when states are pooled.
+    skip: usize,
+}
+
+/// How states become vectors.
+struct Reading<'a> {
+    pooling: &'a [Pooling],
+    skip: usize,
+    /// Whether vectors get the length that the model gives them.
+    unit: bool,
 }
 
 impl Transformer {
@@ -40,12 +63,18 @@ impl Transformer {
     /// [`Error::Io`] where one cannot be read.
     pub fn open(directory: &Path) -> Result<Self> {
         let directory = ModelDirectory::read(directory)?;
+        directory.expect_embeddings()?;
+        directory.check_weights()?;
         let engine = load(&directory)?;
+        expect_width(&directory, engine.as_ref())?;
         let tokens = Tokens::load(&directory, engine.vocabulary())?;
+        let head = Head::load(&directory)?;
+        let query = Prompt::new(&directory, &tokens, &directory.query_prompt.value)?;
+        let document = Prompt::new(&directory, &tokens, &directory.document_prompt.value)?;
         let mut spec = directory.spec()?;
         spec.backend = engine.name().into();
         spec.special_tokens = tokens.special();
-        Ok(Self { directory, spec, tokens, engine })
+        Ok(Self { directory, spec, tokens, engine, head, query, document })
     }
 
     /// What was read from which file.
@@ -53,42 +82,76 @@ impl Transformer {
         &self.directory
     }
 
-    fn embed(&self, prompt: &str, texts: &[&str]) -> Result<Embeddings> {
+    fn embed(&self, prompt: &Prompt, texts: &[&str]) -> Result<Embeddings> {
         let encoded = texts.par_iter().map(|text| self.encode(prompt, text)).collect::<Result<Vec<Encoded>>>()?;
         let truncated = encoded.iter().filter(|encoded| encoded.truncated).count();
         let sequences: Vec<Sequence> = encoded.into_iter().map(|encoded| Sequence::single(encoded.ids)).collect();
-        let values = self.run(&sequences, self.directory.pooling.value, self.directory.normalize.value)?;
+        let reading = Reading { pooling: &self.directory.pooling.value, skip: prompt.skip, unit: true };
+        let values = self.run(&sequences, &reading)?;
         Ok(Embeddings { dims: self.spec.dims, values, truncated })
     }
 
-    fn encode(&self, prompt: &str, text: &str) -> Result<Encoded> {
+    fn encode(&self, prompt: &Prompt, text: &str) -> Result<Encoded> {
+        let prompt = prompt.text.as_str();
         if prompt.is_empty() { self.tokens.encode(text) } else { self.tokens.encode(&format!("{prompt}{text}")) }
     }
 
     /// One vector for each sequence, in their order.
-    fn run(&self, sequences: &[Sequence], pooling: Pooling, unit: bool) -> Result<Vec<f32>> {
-        let vectors = run_packed(sequences, |pack| {
+    fn run(&self, sequences: &[Sequence], reading: &Reading<'_>) -> Result<Vec<f32>> {
+        run_packed(sequences, |pack| {
             let rows = self.engine.run(pack)?;
-            let mut vectors = match self.engine.output() {
-                Output::Tokens => self.pool(pack, &rows, pooling),
-                Output::Sequences => rows,
-            };
-            if unit {
-                vectors.chunks_exact_mut(self.spec.dims).for_each(normalise);
-            }
-            Ok(vectors)
-        })?;
-        Ok(vectors)
+            Ok(match self.engine.output() {
+                Output::Tokens => {
+                    let width = self.engine.width() * reading.pooling.len();
+                    self.head.apply(self.pool(pack, &rows, reading), width, reading.unit)
+                }
+                Output::Sequences => self.head.finish(rows),
+            })
+        })
     }
 
-    fn pool(&self, pack: &[&Sequence], states: &[f32], pooling: Pooling) -> Vec<f32> {
+    fn pool(&self, pack: &[&Sequence], states: &[f32], reading: &Reading<'_>) -> Vec<f32> {
         let width = self.engine.width();
-        let mut vectors = Vec::with_capacity(pack.len() * width);
+        let mut pooled = Vec::with_capacity(pack.len() * width * reading.pooling.len());
         for rows in ranges(pack) {
-            pool(&states[rows.start * width..rows.end * width], width, pooling, &mut vectors);
+            for &pooling in reading.pooling {
+                pool(&states[rows.start * width..rows.end * width], width, reading.skip, pooling, &mut pooled);
+            }
         }
-        vectors
+        pooled
     }
+}
+
+impl Prompt {
+    fn new(directory: &ModelDirectory, tokens: &Tokens, text: &str) -> Result<Self> {
+        let text = text.to_owned();
+        if directory.include_prompt.value || text.is_empty() {
+            return Ok(Self { text, skip: 0 });
+        }
+        let skip = tokens.prompt_length(&text)?;
+        if skip >= directory.max_tokens.value {
+            let (limit, source) = (directory.max_tokens.value, &directory.include_prompt.source);
+            let reason = format!(
+                "the prompt {text:?} takes {skip} of at most {limit} tokens, and {source} leaves it out: nothing remains"
+            );
+            return Err(Error::model(directory.name(), reason));
+        }
+        Ok(Self { text, skip })
+    }
+}
+
+/// The engine's rows must be what the directory's files promise.
+fn expect_width(directory: &ModelDirectory, engine: &dyn Engine) -> Result<()> {
+    let (wanted, what) = match engine.output() {
+        Output::Tokens => (directory.width.value, "states"),
+        Output::Sequences => (directory.full_dims, "vectors"),
+    };
+    let found = engine.width();
+    if found == wanted {
+        return Ok(());
+    }
+    let reason = format!("its {what} have {found} numbers; its configuration says {wanted}");
+    Err(Error::model(directory.name(), reason))
 }
 
 /// Loads the engine that runs this directory.
@@ -167,11 +230,11 @@ impl Embedder for Transformer {
     }
 
     fn embed_documents(&self, texts: &[&str]) -> Result<Embeddings> {
-        self.embed(&self.spec.document_prompt, texts)
+        self.embed(&self.document, texts)
     }
 
     fn embed_queries(&self, texts: &[&str], _statistics: &dyn WordStatistics) -> Result<Embeddings> {
-        self.embed(&self.spec.query_prompt, texts)
+        self.embed(&self.query, texts)
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
@@ -190,7 +253,10 @@ impl Teacher for Transformer {
             return Err(Error::Embedding(format!("token {id} is not among the model's {rows}")));
         }
         let sequences: Vec<Sequence> = ids.iter().map(|&id| Sequence::single(self.tokens.alone(id))).collect();
-        let values = self.run(&sequences, Pooling::Mean, false)?;
+        // The mean, special tokens included; of several poolings all, so that it is as long as a text's vector.
+        let pooling = &self.directory.pooling.value;
+        let pooling = if pooling.len() == 1 { &[Pooling::Mean] } else { pooling.as_slice() };
+        let values = self.run(&sequences, &Reading { pooling, skip: 0, unit: false })?;
         Ok(Embeddings { dims: self.spec.dims, values, truncated: 0 })
     }
 

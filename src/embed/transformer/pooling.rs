@@ -2,15 +2,23 @@
 
 use crate::embed::spec::Pooling;
 
-/// Appends the pooled vector of `states`, `[tokens, dims]`, to `out`; zeros where there is no token.
-pub(crate) fn pool(states: &[f32], dims: usize, pooling: Pooling, out: &mut Vec<f32>) {
-    let tokens = (states.len() / dims) as f32;
+/// Appends the pooled vector of `states`, `[tokens, dims]`, to `out`; the first `skip` tokens keep their places, and do
+/// not count. Zeros where no token counts.
+pub(crate) fn pool(states: &[f32], dims: usize, skip: usize, pooling: Pooling, out: &mut Vec<f32>) {
+    let all = states.len() / dims;
+    let skip = skip.min(all);
+    let states = &states[skip * dims..];
+    let tokens = (all - skip) as f32;
     match pooling {
         Pooling::Cls => row(states.chunks_exact(dims).next(), dims, out),
         Pooling::LastToken => row(states.chunks_exact(dims).next_back(), dims, out),
         Pooling::Mean => weighted(states, dims, |_| 1.0, tokens, out),
         Pooling::MeanSqrtLen => weighted(states, dims, |_| 1.0, tokens.sqrt(), out),
-        Pooling::WeightedMean => weighted(states, dims, |place| place + 1.0, tokens * (tokens + 1.0) / 2.0, out),
+        Pooling::WeightedMean => {
+            let skipped = skip as f32;
+            let weights = tokens * (2.0 * skipped + tokens + 1.0) / 2.0;
+            weighted(states, dims, |place| skipped + place + 1.0, weights, out);
+        }
         Pooling::Max => {
             let mut largest = states.get(..dims).map_or(vec![0.0; dims], <[f32]>::to_vec);
             for state in states.chunks_exact(dims) {
@@ -37,20 +45,27 @@ fn weighted(states: &[f32], dims: usize, weight: impl Fn(f32) -> f32, divisor: f
     out.extend(sums.iter().map(|sum| sum / divisor.max(1e-9)));
 }
 
-/// Scales `vector` to unit length; a zero vector stays zero.
-pub(crate) fn normalise(vector: &mut [f32]) {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
-    vector.iter_mut().for_each(|value| *value /= length);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embed::dimensions::normalise;
 
     fn pooled(pooling: Pooling) -> Vec<f32> {
         let mut out = Vec::new();
-        pool(&[1.0, -2.0, 3.0, 0.0, 5.0, 8.0, 7.0, 4.0], 2, pooling, &mut out);
+        pool(&[1.0, -2.0, 3.0, 0.0, 5.0, 8.0, 7.0, 4.0], 2, 0, pooling, &mut out);
         out
+    }
+
+    #[test]
+    fn skipped_tokens_keep_their_places() {
+        let skipping = |pooling| {
+            let mut out = Vec::new();
+            pool(&[1.0, 2.0, 5.0, 8.0], 1, 2, pooling, &mut out);
+            out[0]
+        };
+        assert_eq!((skipping(Pooling::Cls), skipping(Pooling::Mean)), (5.0, 6.5));
+        assert_eq!((skipping(Pooling::Max), skipping(Pooling::LastToken)), (8.0, 8.0));
+        assert_eq!(skipping(Pooling::WeightedMean), (3.0 * 5.0 + 4.0 * 8.0) / 7.0);
     }
 
     #[test]
@@ -68,7 +83,7 @@ mod tests {
         let all = [Pooling::Cls, Pooling::LastToken, Pooling::Mean, Pooling::MeanSqrtLen, Pooling::Max];
         for pooling in all.into_iter().chain([Pooling::WeightedMean]) {
             let mut out = Vec::new();
-            pool(&[], 2, pooling, &mut out);
+            pool(&[], 2, 0, pooling, &mut out);
             normalise(&mut out);
             assert_eq!(out, [0.0, 0.0], "{pooling:?}");
         }

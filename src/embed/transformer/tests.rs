@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::embed::NoStatistics;
+use crate::embed::dimensions::normalise;
+
+mod hostile;
+mod variants;
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-bert")
@@ -183,7 +187,8 @@ fn max_tokens_pooling_and_normalise_show_in_the_vectors() {
     let found = cut.embed_documents(&["the river and the boat"]).unwrap();
     assert_eq!(found.truncated, 1);
     let ids = plain.tokens.encode("the river").unwrap().ids;
-    assert_eq!(found.values, plain.run(&[Sequence::single(ids)], Pooling::Cls, false).unwrap());
+    let reading = Reading { pooling: &[Pooling::Cls], skip: 0, unit: false };
+    assert_eq!(found.values, plain.run(&[Sequence::single(ids)], &reading).unwrap());
 }
 
 #[test]
@@ -283,7 +288,7 @@ fn teacher_embeds_tokens_between_the_special_ones() {
     let tokens = model.embed_tokens(&[id, 7, id]).unwrap();
     let mut wanted = tokens.rows().next().unwrap().to_vec();
     assert_eq!(tokens.rows().nth(2).unwrap(), wanted);
-    pooling::normalise(&mut wanted);
+    normalise(&mut wanted);
     assert_eq!(model.embed_sentences(&["river"]).unwrap().values, wanted);
     assert!(model.embed_tokens(&[vocabulary.len() as u32]).is_err());
 }

@@ -3,11 +3,12 @@
 //! Padding and truncation of the tokenizer's own file are switched off: all-MiniLM-L6-v2's pads every text to 128 tokens
 //! and cuts it there, while the model's limit is 256. The limit is applied here, special tokens counted and kept.
 
-use std::fs;
 use std::ops::Range;
 
-use tokenizers::{Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
+use super::guard::{self, caught};
+use crate::embed::files::Files;
 use crate::embed::spec::ModelDirectory;
 use crate::{Error, Result};
 
@@ -39,11 +40,10 @@ impl Tokens {
     pub(crate) fn load(directory: &ModelDirectory, rows: usize) -> Result<Self> {
         let path = &directory.tokenizer;
         let wrong = |reason: String| Error::model(directory.name(), format!("tokenizer.json {reason}"));
-        let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| wrong(format!("cannot be used: {error}")))?;
-        let (before, after) = specials(&tokenizer).map_err(|error| wrong(format!("cannot encode: {error}")))?;
+        let bytes = Files::of(&directory.path)?.read(path, guard::BYTES_MAX)?;
+        guard::check(&bytes).map_err(wrong)?;
+        let prepared = caught(|| prepare(&bytes)).map_err(|panic| wrong(format!("cannot be used: {panic}")))?;
+        let (tokenizer, before, after) = prepared.map_err(|error| wrong(format!("cannot be used: {error}")))?;
         let all = tokenizer.get_vocab(true).into_values().chain(before.iter().chain(&after).copied());
         if let Some(largest) = all.max().filter(|&largest| largest as usize >= rows) {
             let reason = format!("numbers its tokens up to {largest}, but the model's embedding table has {rows} rows");
@@ -64,20 +64,31 @@ impl Tokens {
 
     /// The ids of `text`, cut to the model's limit.
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
-        let failed = |error| Error::Embedding(format!("the tokenizer failed: {error}"));
-        let mut encoding = self.plain(text)?;
-        let room = self.max_tokens - self.special();
-        let truncated = encoding.len() > room;
-        if truncated {
-            encoding.truncate(room, 0, TruncationDirection::Right);
-        }
-        let encoding = self.tokenizer.post_process(encoding, None, true).map_err(failed)?;
+        let failed = |why: String| Error::Embedding(format!("the tokenizer failed: {why}"));
+        let cut = caught(|| self.cut(self.plain(text)?)).map_err(failed)?;
+        let (encoding, truncated) = cut?;
         let (ids, limit) = (encoding.get_ids().to_vec(), self.max_tokens);
         if ids.len() > limit {
             let reason = format!("the tokenizer made {} tokens of a text, where at most {limit} fit", ids.len());
             return Err(Error::Embedding(reason));
         }
         Ok(Encoded { ids, truncated })
+    }
+
+    fn cut(&self, mut encoding: Encoding) -> Result<(Encoding, bool)> {
+        let failed = |error| Error::Embedding(format!("the tokenizer failed: {error}"));
+        let room = self.max_tokens - self.special();
+        let truncated = encoding.len() > room;
+        if truncated {
+            encoding.truncate(room, 0, TruncationDirection::Right);
+        }
+        Ok((self.tokenizer.post_process(encoding, None, true).map_err(failed)?, truncated))
+    }
+
+    /// The tokens that a prompt takes before a text, as sentence-transformers counts them: what is put before a text
+    /// belongs to it, the last of what is put after does not.
+    pub(crate) fn prompt_length(&self, prompt: &str) -> Result<usize> {
+        Ok(self.encode(prompt)?.ids.len() - usize::from(!self.after.is_empty()))
     }
 
     /// One token between the special ones, as if it were a text.
@@ -96,7 +107,7 @@ impl Tokens {
     }
 
     fn ranges_of(&self, text: &str) -> Vec<Range<usize>> {
-        let Ok(encoding) = self.tokenizer.encode(text, false) else { return Vec::new() };
+        let Ok(Ok(encoding)) = caught(|| self.tokenizer.encode(text, false)) else { return Vec::new() };
         let mut ranges: Vec<_> = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         ranges.retain(|range| range.start < range.end);
         ranges
@@ -112,6 +123,15 @@ impl Tokens {
         }
         tokens
     }
+}
+
+/// The tokenizer without padding and truncation, and what it puts before and after a text.
+fn prepare(bytes: &[u8]) -> tokenizers::Result<(Tokenizer, Vec<u32>, Vec<u32>)> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None)?;
+    let (before, after) = specials(&tokenizer)?;
+    Ok((tokenizer, before, after))
 }
 
 /// What the tokenizer puts before and after a text, seen on the text `a`.

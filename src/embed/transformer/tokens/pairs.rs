@@ -6,6 +6,7 @@
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 use super::Tokens;
+use crate::embed::transformer::guard::caught;
 use crate::{Error, Result};
 
 /// A query, tokenised once for all of its passages.
@@ -49,7 +50,9 @@ impl Tokens {
     pub(super) fn plain(&self, text: &str) -> Result<Encoding> {
         let lowered = self.lowercase.then(|| text.to_lowercase());
         let failed = |error| Error::Embedding(format!("the tokenizer failed: {error}"));
-        self.tokenizer.encode_fast(lowered.as_deref().unwrap_or(text), false).map_err(failed)
+        let text = lowered.as_deref().unwrap_or(text);
+        let panicked = |why| Error::Embedding(format!("the tokenizer failed: {why}"));
+        caught(|| self.tokenizer.encode_fast(text, false)).map_err(panicked)?.map_err(failed)
     }
 }
 

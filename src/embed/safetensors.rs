@@ -7,23 +7,24 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-/// No header of a model of a few tensors comes near this.
+/// No header of a module of a few tensors comes near this.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 
 /// A file's tensors, read where they are asked for.
-pub(super) struct Safetensors<'a> {
+pub(crate) struct Safetensors<'a> {
     header: Map<String, Value>,
     data: &'a [u8],
 }
 
 /// A tensor as f32, whatever its type in the file.
-pub(super) struct Tensor {
-    pub(super) shape: Vec<usize>,
-    pub(super) values: Vec<f32>,
+pub(crate) struct Tensor {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl<'a> Safetensors<'a> {
-    pub(super) fn read(file: &'a [u8]) -> Result<Self, String> {
+    /// Reads the header.
+    pub(crate) fn read(file: &'a [u8]) -> Result<Self, String> {
         let (length, rest) = file.split_first_chunk::<8>().ok_or("it is too short for a safetensors file")?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         if length > HEADER_BYTES_MAX || length > rest.len() {
@@ -36,7 +37,7 @@ impl<'a> Safetensors<'a> {
     }
 
     /// The first of the names that is there.
-    pub(super) fn tensor(&self, names: &[&str]) -> Result<Option<Tensor>, String> {
+    pub(crate) fn tensor(&self, names: &[&str]) -> Result<Option<Tensor>, String> {
         let found = names.iter().find_map(|name| Some((name, self.header.get(*name)?)));
         let Some((name, entry)) = found else { return Ok(None) };
         let read = || -> Option<Result<Tensor, String>> {
@@ -93,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn file(header: &str, data: &[u8]) -> Vec<u8> {
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend_from_slice(header.as_bytes());
         file.extend_from_slice(data);
