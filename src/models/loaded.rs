@@ -178,7 +178,7 @@ impl<T: ?Sized> Slot<T> {
     /// Drops the model unless it is loading or somebody holds it; returns the bytes that this frees.
     fn drop_unused(&self) -> u64 {
         let Ok(mut model) = self.model.try_lock() else { return 0 };
-        if !model.as_ref().is_some_and(|model| Arc::strong_count(&model.value) == 1) {
+        if model.as_ref().is_none_or(|model| Arc::strong_count(&model.value) > 1) {
             return 0;
         }
         let freed = model.take().map_or(0, |model| model.bytes);
