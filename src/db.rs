@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
-use crate::embed::ModelSpec;
+use crate::embed::{ModelSpec, Runtime};
 use crate::ingest::{self, AddOptions, OwnVectors};
 use crate::models::{LoadHealth, MemoryLimits};
 use crate::parts::Parts;
@@ -53,6 +53,13 @@ impl Database {
     /// None in practice; the engine's own, should it fail to start.
     pub fn in_memory() -> Result<Self> {
         Ok(Self { store: Store::in_memory()?, models: Arc::default() })
+    }
+
+    /// The same database, whose models run so: on another device, or with the ONNX Runtime at this path. Call it before
+    /// a collection is opened; those that are open keep their model as it is.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Runtime) -> Self {
+        Self { models: Arc::new(Models::new(runtime)), ..self }
     }
 
     /// Opens a collection as it was built, or makes one with the built-in model. One that was built with an

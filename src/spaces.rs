@@ -234,14 +234,20 @@ fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
 /// The models of a database, by source: collections, spaces and searches share one copy of the weights.
 #[derive(Default)]
 pub(crate) struct Models {
+    runtime: embed::Runtime,
     embedders: Loaded<dyn Embedder>,
     rerankers: Loaded<dyn Reranker>,
 }
 
 impl Models {
+    /// No models yet; those to come run so.
+    pub(crate) fn new(runtime: embed::Runtime) -> Self {
+        Self { runtime, ..Self::default() }
+    }
+
     pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
         self.embedders.get(source, || {
-            let embedder = embed::open(source)?;
+            let embedder = embed::open_with(source, &self.runtime)?;
             let bytes = embedder.memory_bytes();
             Ok((embedder, bytes))
         })

@@ -32,12 +32,13 @@ const EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Crates that stay behind one folder, so that their types do not leak.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("redb", &["storage/src/"]),
     ("tantivy", &["storage/src/text/"]),
     ("tantivy_fst", &["storage/src/text/"]),
     ("candle_core", &["src/embed/candle/"]),
     ("candle_nn", &["src/embed/candle/"]),
+    ("ort", &["src/embed/onnx/"]),
     ("tokenizers", &["src/embed/transformer/"]),
     ("text_splitter", &["src/chunk/"]),
     ("clap", &["src/cli/"]),

@@ -7,7 +7,7 @@ use super::args::Add;
 use super::intake::{describe, take_in};
 use super::operate::sealing_note;
 use super::output::{Format, note};
-use super::session::{Outcome, Session};
+use super::session::{Mistake, Outcome, Session};
 use super::sources;
 
 /// Rejected documents that are listed for people; the rest is counted.
@@ -33,7 +33,20 @@ pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
 }
 
 fn target(session: &Session, arguments: &Add) -> Result<Collection> {
-    session.collection_or_new(&arguments.target.collection, arguments.model.as_deref())
+    session.collection_or_new(&arguments.target.collection, model(arguments)?.as_deref())
+}
+
+/// The model that the user named.
+fn model(arguments: &Add) -> Result<Option<String>> {
+    match (&arguments.model, &arguments.backend) {
+        (Some(model), backend) => Ok(Some(backend.model(model)?)),
+        (None, backend) if backend.is_given() => {
+            Err(Mistake::new("--backend says what runs --model, and there is none")
+                .hint("name a directory with --model")
+                .into())
+        }
+        (None, _) => Ok(None),
+    }
 }
 
 /// A dry run creates nothing: where there is no collection yet, one in memory stands in for it.
@@ -42,9 +55,9 @@ fn rehearsal(session: &Session, arguments: &Add) -> Result<Collection> {
     if session.has_collection(name)? {
         return target(session, arguments);
     }
-    let config = match &arguments.model {
+    let config = match model(arguments)? {
         Some(model) => CollectionConfig::new().model(model),
         None => CollectionConfig::new(),
     };
-    Ok(Database::in_memory()?.collection_with(name, config)?)
+    Ok(Database::in_memory()?.with_runtime(session.runtime.clone()).collection_with(name, config)?)
 }

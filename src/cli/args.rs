@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quiverdb::chunk::ChunkerKind;
 use quiverdb::embed::builtin::DistillOptions;
+use quiverdb::embed::{Backend, Device, Runtime};
 use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
 use quiverdb::{Filter, Language, Metric, Mode, Query, SpaceConfig};
 use serde::de::DeserializeOwned;
@@ -59,8 +60,65 @@ pub(crate) struct Arguments {
     /// Print one JSON value a line
     #[arg(long, global = true)]
     pub(crate) jsonl: bool,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeOptions,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// How models run.
+#[derive(Args)]
+pub(crate) struct RuntimeOptions {
+    /// Where transformer models run: cpu, cuda, cuda:1, tensorrt, coreml, directml, openvino [default: cpu]
+    #[arg(long, global = true, env = "QUIVER_DEVICE", value_name = "DEVICE", hide_env_values = true)]
+    device: Option<Device>,
+    /// The library of ONNX Runtime, or its folder [default: ORT_DYLIB_PATH, else the one of a Python package]
+    #[arg(long, global = true, value_name = "PATH")]
+    onnx_runtime: Option<PathBuf>,
+}
+
+impl RuntimeOptions {
+    pub(crate) fn runtime(&self) -> Runtime {
+        let runtime = Runtime::new().device(self.device.unwrap_or_default());
+        match &self.onnx_runtime {
+            Some(path) => runtime.onnx_runtime(path),
+            None => runtime,
+        }
+    }
+}
+
+/// What runs a model that is named beside it.
+#[derive(Args)]
+pub(crate) struct BackendOption {
+    /// What runs a transformer: candle (safetensors) or onnx; as `onnx:DIR`. [default: what its files are for]
+    #[arg(long, value_name = "candle|onnx")]
+    backend: Option<Backend>,
+}
+
+impl BackendOption {
+    /// Whether one was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// The name of a model that runs so.
+    pub(crate) fn model(&self, name: &str) -> Result<String, Mistake> {
+        let Some(backend) = self.backend else { return Ok(name.to_owned()) };
+        if matches!(name, "builtin" | "external") {
+            let message = format!("--backend says what runs a transformer; `{name}` is none");
+            return Err(Mistake::new(message).hint("leave out --backend, or name a model's directory with --model"));
+        }
+        let is_prefixed =
+            |backend: Backend| name.strip_prefix(backend.name()).is_some_and(|rest| rest.starts_with(':'));
+        match Backend::ALL.into_iter().find(|&backend| is_prefixed(backend)) {
+            Some(named) if named != backend => {
+                let message = format!("`{name}` names {}, and --backend {}", named.name(), backend.name());
+                Err(Mistake::new(message).hint("leave one of them out"))
+            }
+            Some(_) => Ok(name.to_owned()),
+            None => Ok(format!("{}:{name}", backend.name())),
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -272,6 +330,8 @@ pub(crate) struct Add {
     /// The model of a new collection: `builtin` or a directory; that of an existing one must be the same
     #[arg(long, value_name = "M")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
 }
 
 #[derive(Args)]
@@ -340,6 +400,8 @@ pub(crate) struct CreateCollection {
     /// `builtin`, a model's directory, or `external` where every document brings its vector
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
     /// Dimensions; needed with `--model external`. Fewer than the model's keep the first ones (Matryoshka)
     #[arg(long, value_name = "N")]
     pub(crate) dims: Option<usize>,
@@ -365,9 +427,11 @@ pub(crate) struct CreateCollection {
 
 #[derive(Args)]
 pub(crate) struct Embed {
-    /// `builtin` or a model's directory
+    /// `builtin`, a model's directory, or a graph of it (`DIR/onnx/model_int8.onnx`)
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
     /// The lines are queries, not passages
     #[arg(long)]
     pub(crate) query: bool,
@@ -401,6 +465,8 @@ pub(crate) enum ModelsVerb {
         /// `builtin` or a model's directory
         #[arg(value_name = "M")]
         model: String,
+        #[command(flatten)]
+        backend: BackendOption,
     },
     /// Make a static model, such as the built-in one, from an encoder
     Distill(Distill),
@@ -560,6 +626,8 @@ pub(crate) struct BenchEmbed {
     /// `builtin` or a model's directory
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
     /// JSONL of {"text"}; without it, passages of each of `--tokens` are made up
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
@@ -583,6 +651,8 @@ pub(crate) struct BenchSearch {
     /// `builtin` or a model's directory
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
     /// JSONL documents; without them, passages of 100 words are made up
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
@@ -703,6 +773,20 @@ mod tests {
         for bad in ["a", "=builtin", "a=", "a=external", "a=external:many", "a=external:2:far", "a=external:2:l2:x"] {
             assert!(made(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_backend_goes_before_the_name_of_a_model_once() {
+        let onnx = BackendOption { backend: Some(Backend::Onnx) };
+        let named = |name: &str| onnx.model(name).map_err(|mistake| mistake.to_string());
+        assert_eq!(named("models/minilm"), Ok("onnx:models/minilm".into()));
+        assert_eq!(named("onnx:models/minilm"), Ok("onnx:models/minilm".into()));
+        assert!(
+            named("candle:models/minilm").is_err_and(|message| message.contains("names candle, and --backend onnx"))
+        );
+        assert!(named("builtin").is_err_and(|message| message.contains("`builtin` is none")));
+        let unset = BackendOption { backend: None };
+        assert!(unset.model("builtin").is_ok_and(|name| name == "builtin"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod whole;
 use std::time::Instant;
 
 use anyhow::Result;
-use quiverdb::{Collection, CollectionConfig, Database, Document, Embedder, Mode, Query, embed};
+use quiverdb::{Collection, CollectionConfig, Database, Document, Embedder, Mode, Query};
 use serde::Serialize;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ pub(crate) fn run(session: &Session, verb: &BenchVerb) -> Result<Outcome> {
 #[derive(Serialize)]
 struct EmbedRow {
     backend: String,
-    precision: &'static str,
+    precision: String,
     tokens_mean: f64,
     texts_per_s: f64,
     tokens_per_s: f64,
@@ -68,7 +68,7 @@ struct EmbedRow {
 }
 
 fn bench_embed(session: &Session, arguments: &BenchEmbed) -> Result<Outcome> {
-    let embedder = embed::open(&arguments.model)?;
+    let embedder = session.model(&arguments.backend.model(&arguments.model)?)?;
     let mut rows = Vec::new();
     if let Some(file) = &arguments.texts {
         let texts = sources::texts(file)?;
@@ -156,7 +156,7 @@ fn measure_embedding(embedder: &dyn Embedder, texts: &[String], most: usize, sec
     let tokens: usize = texts.iter().cycle().take(done).map(|text| tokens(embedder, text)).sum();
     Ok(EmbedRow {
         backend: spec.backend.clone(),
-        precision: if spec.backend == "candle" { "f32" } else { "int8" },
+        precision: if spec.precision.is_empty() { "int8".into() } else { spec.precision.clone() },
         tokens_mean: tokens as f64 / done.max(1) as f64,
         texts_per_s: done as f64 / elapsed,
         tokens_per_s: tokens as f64 / elapsed,
@@ -212,7 +212,7 @@ fn bench_search(session: &Session, arguments: &BenchSearch) -> Result<Outcome> {
             sampler.query(text, QUERY_WORDS)
         })
         .collect();
-    let collection = fill(&arguments.model, documents)?;
+    let collection = fill(session, &arguments.backend.model(&arguments.model)?, documents)?;
     let rows = [Mode::Hybrid, Mode::Dense, Mode::Text]
         .into_iter()
         .map(|mode| measure_search(&collection, mode, &queries))
@@ -221,8 +221,9 @@ fn bench_search(session: &Session, arguments: &BenchSearch) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn fill(model: &str, texts: Vec<String>) -> Result<Collection> {
-    let collection = Database::in_memory()?.collection_with("bench", CollectionConfig::new().model(model))?;
+fn fill(session: &Session, model: &str, texts: Vec<String>) -> Result<Collection> {
+    let database = Database::in_memory()?.with_runtime(session.runtime.clone());
+    let collection = database.collection_with("bench", CollectionConfig::new().model(model))?;
     let spinner = progress::spinner("adding the documents");
     let documents = texts.into_iter().enumerate();
     let report = collection.add_many(documents.map(|(number, text)| Document::new(number as i64, text)))?;

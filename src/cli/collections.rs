@@ -50,8 +50,19 @@ fn create(session: &Session, arguments: &CreateCollection) -> Result<Outcome> {
 }
 
 fn config(arguments: &CreateCollection) -> Result<CollectionConfig> {
-    let CreateCollection { name: _, model, dims, metric, spaces, chunk_tokens, chunk_overlap, chunker, language } =
-        arguments;
+    let CreateCollection {
+        name: _,
+        model,
+        backend,
+        dims,
+        metric,
+        spaces,
+        chunk_tokens,
+        chunk_overlap,
+        chunker,
+        language,
+    } = arguments;
+    let model = backend.model(model)?;
     let mut config = match (model.as_str(), dims) {
         ("external", Some(dims)) => CollectionConfig::new().external(*dims),
         ("external", None) => {

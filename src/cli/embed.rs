@@ -5,8 +5,8 @@
 use std::io::BufRead;
 
 use anyhow::{Context, Result};
-use quiverdb::embed::NoStatistics;
-use quiverdb::{Embedder, embed};
+use quiverdb::Embedder;
+use quiverdb::embed::{NoStatistics, truncate};
 use serde::Serialize;
 
 use super::args::Embed;
@@ -18,9 +18,9 @@ const BATCH_LINES: usize = 256;
 
 /// `quiver embed`.
 pub(crate) fn run(session: &Session, arguments: &Embed) -> Result<Outcome> {
-    let embedder = embed::open(&arguments.model)?;
+    let embedder = session.model(&arguments.backend.model(&arguments.model)?)?;
     let embedder = match arguments.dims {
-        Some(dims) => embed::truncate(embedder, dims)?,
+        Some(dims) => truncate(embedder, dims)?,
         None => embedder,
     };
     let mut lines = Lines { input: std::io::stdin().lock(), damaged: 0 };

@@ -54,6 +54,7 @@ pub(crate) fn run() -> ExitCode {
         path: arguments.db,
         path_is_given: path_from == Some(ValueSource::CommandLine),
         output: Output { format },
+        runtime: arguments.runtime.runtime(),
     };
     // A panic over damaged pages is caught below and becomes an error; only one that arrives here is told.
     std::panic::set_hook(Box::new(|_| {}));

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Result;
 use quiverdb::embed::ModelSpec;
 use quiverdb::embed::builtin::{Provenance, StaticEmbedder};
-use quiverdb::embed::spec::ModelDirectory;
 use quiverdb::{Embedder as _, embed};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -19,7 +18,7 @@ use super::session::{Outcome, Session};
 pub(crate) fn run(session: &Session, verb: Option<ModelsVerb>) -> Result<Outcome> {
     match verb.unwrap_or(ModelsVerb::List) {
         ModelsVerb::List => list(session),
-        ModelsVerb::Show { model } => show(session, &model),
+        ModelsVerb::Show { model, backend } => show(session, &backend.model(&model)?),
         ModelsVerb::Distill(arguments) => distill::run(session, &arguments),
     }
 }
@@ -57,20 +56,16 @@ fn show(session: &Session, model: &str) -> Result<Outcome> {
     if model == "builtin" {
         return show_static(session, &StaticEmbedder::builtin(), "in the binary");
     }
-    if path.is_file() {
+    if path.is_file() && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("onnx")) {
         return show_static(session, &StaticEmbedder::from_table_file(path)?, "the table");
     }
-    match ModelDirectory::read(path) {
-        Ok(directory) => {
-            directory.check_weights()?;
-            let spec = directory.spec()?;
-            let told = directory.explain().into_iter().map(|(field, value, source)| Field { field, value, source });
-            let digests = [("weights_digest", &spec.weights_digest), ("tokenizer_digest", &spec.tokenizer_digest)];
-            let digests = digests.map(|(field, digest)| Field::new(field, digest, "SHA-256 of the files above"));
-            print(session, &spec, &told.chain(digests).collect::<Vec<_>>())
+    match embed::explain(model, &session.runtime) {
+        Ok((spec, told)) => {
+            let told = told.into_iter().map(|(field, value, source)| Field { field, value, source });
+            print(session, &spec, &told.collect::<Vec<_>>())
         }
         // A static model lies in other files; if it is none either, what was wrong with the encoder says more.
-        Err(no_encoder) => match embed::open(model) {
+        Err(no_encoder) => match session.model(model) {
             Ok(embedder) => print(session, embedder.spec(), &spec_fields(embedder.spec(), "the model's files")?),
             Err(_) => Err(no_encoder.into()),
         },

@@ -3,9 +3,11 @@
 //! Invariant: a verb that only reads never creates anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
-use quiverdb::{Collection, CollectionConfig, Database};
+use quiverdb::embed::Runtime;
+use quiverdb::{Collection, CollectionConfig, Database, Embedder, embed};
 
 use super::output::Output;
 
@@ -17,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) path_is_given: bool,
     /// Where and how results are shown.
     pub(crate) output: Output,
+    /// How models run.
+    pub(crate) runtime: Runtime,
 }
 
 impl Session {
@@ -28,7 +32,16 @@ impl Session {
                 .hint("`quiver add PATH` makes one, `--db DIR` or QUIVER_DB names another")
                 .into());
         }
-        Ok(Database::open(&self.path)?)
+        self.open()
+    }
+
+    fn open(&self) -> Result<Database> {
+        Ok(Database::open(&self.path)?.with_runtime(self.runtime.clone()))
+    }
+
+    /// Opens a model.
+    pub(crate) fn model(&self, name: &str) -> Result<Arc<dyn Embedder>> {
+        Ok(embed::open_with(name, &self.runtime)?)
     }
 
     /// The folder alone says nothing: a database is one that holds the data file.
@@ -39,9 +52,9 @@ impl Session {
     /// Opens the database, or makes it for such a collection, but not before it is known that there can be one.
     pub(crate) fn existing_or_new(&self, name: &str, config: &CollectionConfig) -> Result<Database> {
         if !self.is_there() {
-            Database::in_memory()?.collection_with(name, config.clone())?;
+            Database::in_memory()?.with_runtime(self.runtime.clone()).collection_with(name, config.clone())?;
         }
-        Ok(Database::open(&self.path)?)
+        self.open()
     }
 
     /// Opens a collection that must exist, of a database that must exist.

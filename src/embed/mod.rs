@@ -11,7 +11,11 @@ mod dimensions;
 mod files;
 #[cfg(feature = "transformers")]
 mod math;
+mod name;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod open;
+mod runtime;
 mod safetensors;
 pub mod spec;
 #[cfg(feature = "transformers")]
@@ -23,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::dimensions::as_stored;
 pub use self::dimensions::truncate;
-pub use self::open::open;
+pub use self::open::{Explained, explain, open, open_with};
 pub(crate) use self::open::{durable_source, identity_difference};
+pub use self::runtime::{Backend, Device, Runtime};
 use crate::Result;
 
 /// Text to vectors. Implement this to bring your own model: [`Embedder::spec`] and [`Embedder::embed_documents`]
@@ -122,8 +127,14 @@ impl Embeddings {
 pub struct ModelSpec {
     /// The name that users give: `builtin`, a directory, or the name of an application's own model.
     pub id: String,
-    /// What runs it: `builtin`, `static`, `candle`, or `yours`.
+    /// What runs it: `builtin`, `static`, `candle`, `onnx`, or `yours`.
     pub backend: String,
+    /// The kind of most of its weights, where they lie in files of several kinds: `f32`, `f16`, `int8`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub precision: String,
+    /// Where it ran when this was written. Not part of the identity.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// The model's revision, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -181,6 +192,8 @@ impl ModelSpec {
         Self {
             id: id.into(),
             backend: "yours".into(),
+            precision: String::new(),
+            device: String::new(),
             revision: None,
             dims,
             full_dims: None,

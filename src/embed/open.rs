@@ -1,26 +1,43 @@
 //! Which model does this name mean? From a name or a path to a loaded embedder.
 //!
-//! Nothing here touches the network: a name is `builtin`, or a path on this machine.
+//! Nothing here touches the network: a name is `builtin`, or a path on this machine, with `onnx:` or `candle:` before it
+//! where that must run it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::builtin::StaticEmbedder;
+use super::name::{Choice, Name};
+use super::runtime::Runtime;
+use super::spec::ModelDirectory;
 use super::{Embedder, ModelSpec};
 use crate::{Error, Result};
 
 /// Loads a model: `builtin`, the directory of a sentence-transformers or model2vec model, or a table file made by
-/// `quiver models distill`.
+/// `quiver models distill`. A transformer's directory with safetensors runs on candle, one without on ONNX Runtime;
+/// `onnx:DIR` runs `onnx/model.onnx` of one that has both, and the path of an `.onnx` file another graph of it.
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such model or its files do not fit, [`Error::FeatureMissing`] where this build
 /// lacks the engine.
 pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
+    open_with(model, &Runtime::default())
+}
+
+/// As [`open`], on the device and with the libraries that `runtime` names.
+///
+/// # Errors
+/// As [`open`]; [`Error::Model`] also where the device or the library is not there.
+pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
     if model == "builtin" {
         let builtin: Arc<dyn Embedder> = StaticEmbedder::builtin();
         return Ok(builtin);
     }
-    let path = Path::new(model);
+    let name = Name::parse(model);
+    let path = name.path;
+    if name.backend.is_some() || name.is_graph() {
+        return open_transformer(&Choice::of(name)?, runtime);
+    }
     if path.is_file() {
         return Ok(Arc::new(StaticEmbedder::from_table_file(path)?));
     }
@@ -33,17 +50,69 @@ pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
     if super::builtin::is_static_model(path) {
         return Ok(Arc::new(StaticEmbedder::from_directory(path)?));
     }
-    open_transformer(path)
+    open_transformer(&Choice::of(name)?, runtime)
 }
 
 #[cfg(feature = "transformers")]
-fn open_transformer(directory: &Path) -> Result<Arc<dyn Embedder>> {
-    Ok(Arc::new(super::transformer::Transformer::open(directory)?))
+fn open_transformer(choice: &Choice, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
+    Ok(Arc::new(super::transformer::Transformer::load(choice, runtime)?))
 }
 
 #[cfg(not(feature = "transformers"))]
-fn open_transformer(directory: &Path) -> Result<Arc<dyn Embedder>> {
-    Err(Error::FeatureMissing { what: format!("the transformer model in {}", directory.display()), feature: "candle" })
+fn open_transformer(choice: &Choice, _: &Runtime) -> Result<Arc<dyn Embedder>> {
+    let feature = choice.backend().name();
+    Err(Error::FeatureMissing { what: format!("the transformer model in {}", choice.id()), feature })
+}
+
+/// Fields of a model, each with its value and where that comes from.
+pub type Explained = Vec<(String, String, String)>;
+
+/// What the files of a transformer model say, without loading it: its specification, and every resolved field with its
+/// value and where that comes from, for people.
+///
+/// # Errors
+/// [`Error::Model`] where `model` is no transformer's directory or graph, or its files do not fit.
+pub fn explain(model: &str, runtime: &Runtime) -> Result<(ModelSpec, Explained)> {
+    let choice = Choice::of(Name::parse(model))?;
+    let (directory, of_graph) = match &choice.graph {
+        Some(graph) => describe_graph(&choice.directory, graph)?,
+        None => {
+            let directory = ModelDirectory::read(&choice.directory)?;
+            directory.check_weights()?;
+            (directory, Vec::new())
+        }
+    };
+    directory.expect_embeddings()?;
+    let mut spec = directory.spec()?;
+    spec.id = choice.id();
+    spec.backend = choice.backend().name().into();
+    spec.device = runtime.device.to_string();
+    let precision = of_graph.iter().find(|(field, ..)| field == "precision").map(|(_, value, _)| value.clone());
+    spec.precision = precision.unwrap_or_else(|| "f32".into());
+    let asked = if runtime.device == Runtime::default().device { "default" } else { "asked for" };
+    let mut lines = vec![
+        ("backend".to_owned(), spec.backend.clone(), choice.reason.to_owned()),
+        ("device".to_owned(), spec.device.clone(), asked.to_owned()),
+    ];
+    lines.extend(of_graph);
+    lines.extend(directory.explain());
+    let digests = [("weights_digest", &spec.weights_digest), ("tokenizer_digest", &spec.tokenizer_digest)];
+    let digest = |(field, digest): (&str, &String)| (field.into(), digest.clone(), "SHA-256 of the files above".into());
+    lines.extend(digests.map(digest));
+    Ok((spec, lines))
+}
+
+/// What [`super::onnx::describe`] tells.
+type Described = (ModelDirectory, Explained);
+
+#[cfg(feature = "onnx")]
+fn describe_graph(directory: &Path, graph: &Path) -> Result<Described> {
+    super::onnx::describe(directory, graph)
+}
+
+#[cfg(not(feature = "onnx"))]
+fn describe_graph(_: &Path, graph: &Path) -> Result<Described> {
+    Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
 /// The name under which a collection remembers its model: paths are made absolute, so that the collection opens from
@@ -52,16 +121,35 @@ pub(crate) fn durable_source(model: &str) -> Result<String> {
     if model == "builtin" {
         return Ok(model.to_owned());
     }
-    let absolute = std::fs::canonicalize(model).map_err(|error| Error::io(model, error))?;
-    absolute.into_os_string().into_string().map_err(|path| {
+    let name = Name::parse(model);
+    let absolute = absolute(&name).map_err(|error| Error::io(name.path, error))?;
+    let absolute = absolute.into_os_string().into_string().map_err(|path| {
         Error::model(model, format!("its path is not valid UTF-8 ({}); move it", path.to_string_lossy()))
-    })
+    })?;
+    Ok(name.backend.map_or_else(|| absolute.clone(), |backend| format!("{}:{absolute}", backend.name())))
+}
+
+/// The path from the root. A graph's file may be a link to where a cache keeps it, away from the files that belong to it,
+/// so only its folder is resolved.
+fn absolute(name: &Name<'_>) -> std::io::Result<PathBuf> {
+    match (name.is_graph(), name.path.parent(), name.path.file_name()) {
+        (true, Some(folder), Some(file)) => {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            Ok(std::fs::canonicalize(folder)?.join(file))
+        }
+        _ => std::fs::canonicalize(name.path),
+    }
 }
 
 /// The first thing that differs between the model that a collection was built with and this one, with both values;
 /// `None` where they make the same vectors.
 pub(crate) fn identity_difference(stored: Option<&ModelSpec>, given: &ModelSpec) -> Option<String> {
     let Some(stored) = stored else { return Some("the collection holds external vectors".into()) };
+    // The same weights in other files have other digests, and vectors that differ in the last digits: not the same model.
+    let of_backends = match (stored.backend.as_str(), given.backend.as_str()) {
+        (stored, given) if stored == given => String::new(),
+        (stored, given) => format!("; stored runs on {stored}, given on {given}"),
+    };
     let digests_known = !stored.weights_digest.is_empty() && !given.weights_digest.is_empty();
     let pairs = [
         ("dimensions", dimensions(stored), dimensions(given)),
@@ -83,7 +171,7 @@ pub(crate) fn identity_difference(stored: Option<&ModelSpec>, given: &ModelSpec)
     let names = named.into_iter().filter(|_| !digests_known);
     pairs.into_iter().chain(names).find(|(_, stored, given)| stored != given).map(|(field, stored, given)| {
         let short = |value: &str| value.chars().take(40).collect::<String>();
-        format!("{field}: stored `{}`, given `{}`", short(&stored), short(&given))
+        format!("{field}: stored `{}`, given `{}`{of_backends}", short(&stored), short(&given))
     })
 }
 
@@ -92,5 +180,34 @@ fn dimensions(spec: &ModelSpec) -> String {
     match spec.full_dims {
         Some(full) => format!("{} of {full}", spec.dims),
         None => spec.dims.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_graph_is_remembered_by_its_folder_and_its_own_name() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-onnx");
+        let real = fixture.canonicalize().unwrap();
+        let indirect = fixture.join("onnx/../onnx/model_int8.onnx");
+        let source = durable_source(&format!("onnx:{}", indirect.display())).unwrap();
+        assert_eq!(source, format!("onnx:{}", real.join("onnx").join("model_int8.onnx").display()));
+        assert_eq!(durable_source(&fixture.to_string_lossy()).unwrap(), real.display().to_string());
+        assert!(durable_source("onnx:no/such/folder").is_err());
+    }
+
+    #[cfg(not(feature = "onnx"))]
+    #[test]
+    fn a_directory_of_graphs_names_the_feature_that_runs_it() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-onnx");
+        for name in [fixture.display().to_string(), format!("onnx:{}", fixture.display())] {
+            let error = open(&name).err().unwrap();
+            assert!(matches!(error, Error::FeatureMissing { feature: "onnx", .. }), "{error}");
+            assert!(matches!(explain(&name, &Runtime::default()), Err(Error::FeatureMissing { .. })));
+        }
     }
 }

@@ -120,7 +120,7 @@ pub struct ModelDirectory {
     pub query_prompt: Resolved<String>,
     /// Put before every passage.
     pub document_prompt: Resolved<String>,
-    /// The weights: one safetensors file or several, in the order of their names.
+    /// The weights: safetensors in the order of their names, or an ONNX graph and its external data.
     pub weights: Vec<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: PathBuf,
@@ -135,6 +135,16 @@ impl ModelDirectory {
     /// [`Error::Model`] where something is missing, damaged, contradictory, larger than any such file, outside of the
     /// directory, or not supported.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, |reader, encoder| reader.weights(encoder))
+    }
+
+    /// As [`ModelDirectory::read`], where these are the weights.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn read_with_weights(path: &Path, weights: Vec<PathBuf>) -> Result<Self> {
+        Self::read_with(path, |_, _| Ok(weights))
+    }
+
+    fn read_with(path: &Path, weights: impl FnOnce(&Reader, &str) -> Result<Vec<PathBuf>>) -> Result<Self> {
         let reader = Reader { files: Files::of(path)? };
         let files = &reader.files;
         let listed = modules::list(files)?;
@@ -152,7 +162,7 @@ impl ModelDirectory {
         let normalize = unit_length(&modules, &listed.source, metric.value, &dims, full_dims);
         Ok(Self {
             path: path.to_owned(),
-            weights: reader.weights(encoder)?,
+            weights: weights(&reader, encoder)?,
             tokenizer: reader.tokenizer(encoder)?,
             architecture,
             kind: reader.kind(encoder, &settings)?,

@@ -43,6 +43,16 @@ pub(crate) trait Engine: Send + Sync {
     /// What runs it: `candle`, `onnx`.
     fn name(&self) -> &'static str;
 
+    /// The kind of most of its weights: `f32`, `int8`.
+    fn precision(&self) -> &'static str {
+        "f32"
+    }
+
+    /// Where it runs: `cpu`, `cuda:1`.
+    fn device(&self) -> &str {
+        "cpu"
+    }
+
     /// The size of its embedding table: every token id lies below.
     fn vocabulary(&self) -> usize;
 

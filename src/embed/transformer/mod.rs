@@ -13,6 +13,10 @@ use self::head::Head;
 use self::pooling::pool;
 use self::tokens::{Encoded, Tokens};
 use super::builtin::Teacher;
+use super::name::{Choice, Name};
+#[cfg(feature = "candle")]
+use super::runtime::Device;
+use super::runtime::Runtime;
 use super::spec::{ModelDirectory, Pooling};
 use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
 use crate::{Error, Result};
@@ -56,23 +60,30 @@ struct Reading<'a> {
 }
 
 impl Transformer {
-    /// Opens a local sentence-transformers directory: reads all of the weights (0.2 s for 90 MB), runs nothing.
+    /// Opens a local sentence-transformers directory: reads all of the weights (0.2 s for 90 MB). Runs safetensors on
+    /// candle; where there are none, or `directory` is an `.onnx` file of one, the graph on ONNX Runtime.
     ///
     /// # Errors
     /// [`Error::Model`] where a file is missing or damaged, does not fit the others, or asks for what is not supported;
-    /// [`Error::Io`] where one cannot be read.
+    /// [`Error::Io`] where one cannot be read; [`Error::FeatureMissing`] where this build lacks the engine.
     pub fn open(directory: &Path) -> Result<Self> {
-        let directory = ModelDirectory::read(directory)?;
+        Self::load(&Choice::of(Name { backend: None, path: directory })?, &Runtime::default())
+    }
+
+    /// Opens the model that was chosen.
+    pub(crate) fn load(choice: &Choice, runtime: &Runtime) -> Result<Self> {
+        let (directory, engine) = load(choice, runtime)?;
         directory.expect_embeddings()?;
-        directory.check_weights()?;
-        let engine = load(&directory)?;
         expect_width(&directory, engine.as_ref())?;
         let tokens = Tokens::load(&directory, engine.vocabulary())?;
         let head = Head::load(&directory)?;
         let query = Prompt::new(&directory, &tokens, &directory.query_prompt.value)?;
         let document = Prompt::new(&directory, &tokens, &directory.document_prompt.value)?;
         let mut spec = directory.spec()?;
+        spec.id = choice.id();
         spec.backend = engine.name().into();
+        spec.precision = engine.precision().into();
+        spec.device = engine.device().into();
         spec.special_tokens = tokens.special();
         Ok(Self { directory, spec, tokens, engine, head, query, document })
     }
@@ -154,15 +165,44 @@ fn expect_width(directory: &ModelDirectory, engine: &dyn Engine) -> Result<()> {
     Err(Error::model(directory.name(), reason))
 }
 
-/// Loads the engine that runs this directory.
+/// Reads the directory and loads the engine that runs it.
+fn load(choice: &Choice, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    match &choice.graph {
+        Some(graph) => load_graph(&choice.directory, graph, runtime),
+        None => load_safetensors(&choice.directory, runtime),
+    }
+}
+
 #[cfg(feature = "candle")]
-fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
-    super::candle::load(directory)
+fn load_safetensors(directory: &Path, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    let directory = ModelDirectory::read(directory)?;
+    directory.check_weights()?;
+    if runtime.device != Device::Cpu {
+        let reason = format!(
+            "candle runs on the CPU in this build, not on `{}`; an ONNX graph may (`onnx:DIR`)",
+            runtime.device
+        );
+        return Err(Error::model(directory.name(), reason));
+    }
+    let engine = super::candle::load(&directory)?;
+    Ok((directory, engine))
 }
 
 #[cfg(not(feature = "candle"))]
-fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+fn load_safetensors(directory: &Path, _: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    // What is wrong with the directory says more than what this build lacks.
+    let directory = ModelDirectory::read(directory)?;
     Err(Error::FeatureMissing { what: format!("the transformer model in {}", directory.name()), feature: "candle" })
+}
+
+#[cfg(feature = "onnx")]
+fn load_graph(directory: &Path, graph: &Path, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    super::onnx::load(directory, graph, runtime)
+}
+
+#[cfg(not(feature = "onnx"))]
+fn load_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
 /// Loads the engine that judges with this directory: an encoder with a head for classification.
