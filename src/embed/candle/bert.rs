@@ -1,249 +1,181 @@
-//! From token ids to hidden states: BERT (Devlin et al., 2018), without padding.
+//! How is a BERT built from its files (Devlin et al., 2018), and what descends from it with the same tensor names?
 //!
-//! The tokens of several sequences lie one after the other in `[tokens, hidden]`; only attention knows where one ends.
+//! RoBERTa, XLM-RoBERTa and CamemBERT count positions from behind the padding's id and are never given token types.
+//! JinaBERT v2 (Günther et al., "Jina Embeddings 2", 2023) calls itself `bert`, too: ALiBi for positions, gated networks.
 
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::weights::Weights;
-use crate::embed::math::attention::{self, Attention};
-use crate::embed::math::matrix::{Aligned, Linear};
-use crate::embed::math::ops::{Activation, Norm};
+use super::config::{self, Refusal};
+use super::embeddings::{Embeddings, Numbering};
+use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::weights::{Dense, Weights};
+use crate::Result;
+use crate::embed::math::attention::{Heads, Reach};
+use crate::embed::math::bias::{Bias, alibi_slopes};
+use crate::embed::math::ops::Activation;
 use crate::embed::spec::ModelDirectory;
-use crate::embed::transformer::engine::{Engine, Output, Sequence, ranges};
-use crate::{Error, Result};
 
 /// What `config.json` says.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Config {
+struct Config {
     hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
     intermediate_size: usize,
-    #[serde(default = "default_activation")]
+    #[serde(default = "gelu")]
     hidden_act: String,
-    #[serde(default = "default_epsilon")]
+    #[serde(default = "epsilon")]
     layer_norm_eps: f32,
     max_position_embeddings: usize,
-    #[serde(default = "default_types")]
+    #[serde(default = "two")]
     type_vocab_size: usize,
     vocab_size: usize,
-    #[serde(default)]
     position_embedding_type: Option<String>,
+    feed_forward_type: Option<String>,
+    pad_token_id: Option<u32>,
 }
 
-fn default_activation() -> String {
+pub(super) fn gelu() -> String {
     "gelu".into()
 }
 
-fn default_epsilon() -> f32 {
+pub(super) fn epsilon() -> f32 {
     1e-12
 }
 
-fn default_types() -> usize {
+fn two() -> usize {
     2
 }
 
+/// Which tensor holds the words, after the prefix.
+pub(crate) const WORDS: &str = "embeddings.word_embeddings.weight";
+
 impl Config {
-    fn check(&self) -> std::result::Result<Activation, String> {
-        if let Some(kind) = self.position_embedding_type.as_deref().filter(|&kind| kind != "absolute") {
-            return Err(format!("position_embedding_type `{kind}` is not supported yet; only `absolute` is"));
-        }
-        let sizes = [("intermediate_size", self.intermediate_size), ("type_vocab_size", self.type_vocab_size)];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("{name} is 0"));
-        }
-        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-        if hidden == 0 || heads == 0 || !hidden.is_multiple_of(heads) {
-            return Err(format!("hidden_size {hidden} cannot be split into {heads} attention heads"));
-        }
-        match self.hidden_act.as_str() {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-            "relu" => Ok(Activation::Relu),
-            other => Err(format!(
-                "hidden_act `{other}` is not supported yet; gelu, gelu_new, gelu_pytorch_tanh and relu are"
-            )),
+    fn check(&self, of_roberta: bool) -> std::result::Result<(), Refusal> {
+        let places: &[&str] = if of_roberta { &["absolute"] } else { &["absolute", "alibi"] };
+        config::one_of("position_embedding_type", self.places(), places)?;
+        config::one_of("feed_forward_type", self.network(), &["original", "geglu", "reglu"])?;
+        config::positive(&[
+            ("intermediate_size", self.intermediate_size),
+            ("type_vocab_size", self.type_vocab_size),
+            ("vocab_size", self.vocab_size),
+        ])?;
+        config::even_heads(self.hidden_size, self.num_attention_heads)?;
+        self.activation().map(|_| ())
+    }
+
+    fn places(&self) -> &str {
+        self.position_embedding_type.as_deref().unwrap_or("absolute")
+    }
+
+    fn network(&self) -> &str {
+        self.feed_forward_type.as_deref().unwrap_or("original")
+    }
+
+    fn activation(&self) -> std::result::Result<Activation, Refusal> {
+        match self.network() {
+            "reglu" => Ok(Activation::Relu),
+            "geglu" => Ok(Activation::Gelu),
+            _ => config::activation("hidden_act", &self.hidden_act),
         }
     }
 }
 
-/// The encoder's weights.
-pub(crate) struct Bert {
-    config: Config,
-    words: Vec<f32>,
-    /// Positions plus the first token type.
-    positions: Vec<f32>,
-    /// What each token type adds to the first one.
-    types: Vec<f32>,
-    norm: Norm,
-    layers: Vec<Layer>,
-    activation: Activation,
-    /// Buffers of earlier runs, one for each thread that ever ran at the same time.
-    scratches: Mutex<Vec<Scratch>>,
+/// Loads a BERT or a JinaBERT.
+pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
+    let config: Config = config::read(directory, &[], |config: &Config| config.check(false))?;
+    let weights = Weights::read(directory, WORDS)?;
+    let (hidden, kinds) = (config.hidden_size, config.type_vocab_size);
+    let types = weights.tensor("embeddings.token_type_embeddings.weight", &[kinds, hidden])?;
+    let embeddings = words(&weights, &config, Numbering::Plain)?.with_types(types);
+    build(directory, embeddings, weights, &config)
 }
 
-struct Layer {
-    queries_keys_values: Linear,
-    mix: Linear,
-    mix_norm: Norm,
-    up: Linear,
-    down: Linear,
-    down_norm: Norm,
+/// Loads one of RoBERTa's family.
+pub(crate) fn load_roberta(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
+    let config: Config = config::read(directory, &[], |config: &Config| config.check(true))?;
+    let weights = Weights::read(directory, WORDS)?;
+    let (hidden, kinds) = (config.hidden_size, config.type_vocab_size);
+    let types = weights.tensor("embeddings.token_type_embeddings.weight", &[kinds, hidden])?;
+    let numbering = Numbering::AfterPadding(config.pad_token_id.unwrap_or(1));
+    let embeddings = words(&weights, &config, numbering)?.with_first_type(&types);
+    build(directory, embeddings, weights, &config)
 }
 
-/// Buffers that are reused from one pack to the next.
-#[derive(Default)]
-struct Scratch {
-    packed: Aligned,
-    wide: Vec<f32>,
-    mixed: Vec<f32>,
-    attended: Vec<f32>,
-    attention: attention::Scratch,
+/// Words and, where the model has them, positions.
+fn words(weights: &Weights, config: &Config, numbering: Numbering) -> Result<Embeddings> {
+    let hidden = config.hidden_size;
+    let embeddings = Embeddings::new(weights.tensor(WORDS, &[config.vocab_size, hidden])?, hidden);
+    if config.places() == "alibi" {
+        return Ok(embeddings);
+    }
+    let shape = [config.max_position_embeddings, hidden];
+    Ok(embeddings.with_positions(weights.tensor("embeddings.position_embeddings.weight", &shape)?, numbering))
 }
 
-impl Bert {
-    /// Loads it.
-    ///
-    /// # Errors
-    /// [`Error::Model`] for a configuration that is not supported or weights that do not fit it.
-    pub(crate) fn load(directory: &ModelDirectory) -> Result<Self> {
-        let wrong = |reason: String| Error::model(directory.name(), format!("config.json: {reason}"));
-        let config: Config =
-            serde_json::from_value(directory.config.clone()).map_err(|error| wrong(error.to_string()))?;
-        let activation = config.check().map_err(wrong)?;
-        let weights = Weights::read(directory, "embeddings.word_embeddings.weight")?;
-        let (hidden, count) = (config.hidden_size, config.max_position_embeddings);
-        let words = weights.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let mut positions = weights.tensor("embeddings.position_embeddings.weight", &[count, hidden])?;
-        let mut types = weights.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        let first = types[..hidden].to_vec();
-        positions.chunks_exact_mut(hidden).for_each(|position| add(position, &first));
-        types.iter_mut().zip(first.iter().cycle()).for_each(|(value, first)| *value -= first);
-        let norm = norm(&weights, "embeddings.LayerNorm", &config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&weights, &format!("encoder.layer.{index}"), &config))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { words, positions, types, norm, layers, activation, config, scratches: Mutex::default() })
-    }
-
-    /// The hidden states of `sequences`, which lie one after the other: `[tokens, hidden]`.
-    ///
-    /// Ids must lie within the vocabulary and sequences within the positions; the caller checks both.
-    fn forward(&self, sequences: &[&Sequence], scratch: &mut Scratch) -> Vec<f32> {
-        let mut states = self.embed(sequences);
-        let ranges = ranges(sequences);
-        for layer in &self.layers {
-            layer.forward(&mut states, &ranges, self, scratch);
-        }
-        states
-    }
-
-    fn embed(&self, sequences: &[&Sequence]) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
-        let mut states = Vec::with_capacity(tokens * hidden);
-        for sequence in sequences {
-            let mut types = sequence.types.iter();
-            for (&id, position) in sequence.ids.iter().zip(self.positions.chunks_exact(hidden)) {
-                let start = states.len();
-                states.extend_from_slice(&self.words[id as usize * hidden..][..hidden]);
-                add(&mut states[start..], position);
-                if let Some(&kind) = types.next().filter(|&&kind| kind > 0) {
-                    add(&mut states[start..], &self.types[kind as usize * hidden..][..hidden]);
-                }
-            }
-        }
-        self.norm.apply(&mut states);
-        states
-    }
+fn build(
+    directory: &ModelDirectory,
+    embeddings: Embeddings,
+    weights: Weights,
+    config: &Config,
+) -> Result<(Encoder, Weights)> {
+    let refused = |reason: Refusal| config::refused(directory, &reason);
+    let heads = config::even_heads(config.hidden_size, config.num_attention_heads).map_err(refused)?;
+    let norm = weights.norm("embeddings.LayerNorm", config.hidden_size, config.layer_norm_eps, true)?;
+    let bias = if config.places() == "alibi" { Bias::Alibi(alibi_slopes(heads.queries)) } else { Bias::None };
+    let shared = Shared { config, weights: &weights, heads, bias: Arc::new(bias) };
+    let activation = config.activation().map_err(refused)?;
+    let layers = (0..config.num_hidden_layers).map(|index| shared.layer(index, activation)).collect::<Result<_>>()?;
+    Ok((Encoder::new(embeddings.normed(norm), Vec::new(), layers, None), weights))
 }
 
-impl Engine for Bert {
-    fn name(&self) -> &'static str {
-        "candle"
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn output(&self) -> Output {
-        Output::Tokens
-    }
-
-    fn width(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn run(&self, pack: &[&Sequence]) -> Result<Vec<f32>> {
-        let scratches = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = scratches().pop().unwrap_or_default();
-        let states = self.forward(pack, &mut scratch);
-        scratches().push(scratch);
-        Ok(states)
-    }
+struct Shared<'a> {
+    config: &'a Config,
+    weights: &'a Weights,
+    heads: Heads,
+    bias: Arc<Bias>,
 }
 
-impl Layer {
-    fn load(weights: &Weights, name: &str, config: &Config) -> Result<Self> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let linear = |part: &str, outputs: usize, inputs: usize| -> Result<(Vec<f32>, Vec<f32>)> {
-            let matrix = weights.tensor(&format!("{name}.{part}.weight"), &[outputs, inputs])?;
-            let bias = weights.tensor(&format!("{name}.{part}.bias"), &[outputs])?;
-            Ok((matrix, bias))
+impl Shared<'_> {
+    fn layer(&self, index: usize, activation: Activation) -> Result<Layer> {
+        let (weights, hidden, epsilon) = (self.weights, self.config.hidden_size, self.config.layer_norm_eps);
+        let inner = self.config.intermediate_size;
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let dense = |part: &str, outputs, inputs, biased| weights.dense(&name(part), outputs, inputs, biased);
+        let norm = |part: &str| weights.norm(&name(part), hidden, epsilon, true).map(Norms::after);
+        let parts = ["query", "key", "value"].map(|part| format!("attention.self.{part}"));
+        let [queries, keys, values] = parts.map(|part| dense(&part, hidden, hidden, true));
+        let project = together(queries?, keys?, values?, self.heads);
+        let gated = self.config.network() != "original";
+        let (up, down, after) = if gated {
+            let up = dense("mlp.gated_layers", 2 * inner, hidden, false)?;
+            (up, dense("mlp.wo", hidden, inner, true)?, norm("mlp.layernorm")?)
+        } else {
+            let up = dense("intermediate.dense", inner, hidden, true)?;
+            (up, dense("output.dense", hidden, inner, true)?, norm("output.LayerNorm")?)
         };
-        let packed = |part: &str, outputs: usize, inputs: usize| {
-            linear(part, outputs, inputs).map(|(matrix, bias)| Linear::new(&matrix, bias, inputs))
-        };
-        let (mut matrix, mut bias) = linear("attention.self.query", hidden, hidden)?;
-        // Dividing the queries once, here, spares dividing every score.
-        let scale = 1.0 / ((hidden / config.num_attention_heads) as f32).sqrt();
-        matrix.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
-        for part in ["attention.self.key", "attention.self.value"] {
-            let (more, more_bias) = linear(part, hidden, hidden)?;
-            matrix.extend(more);
-            bias.extend(more_bias);
-        }
-        Ok(Self {
-            queries_keys_values: Linear::new(&matrix, bias, hidden),
-            mix: packed("attention.output.dense", hidden, hidden)?,
-            mix_norm: norm(weights, &format!("{name}.attention.output.LayerNorm"), config)?,
-            up: packed("intermediate.dense", inner, hidden)?,
-            down: packed("output.dense", hidden, inner)?,
-            down_norm: norm(weights, &format!("{name}.output.LayerNorm"), config)?,
+        Ok(Layer {
+            attention: SelfAttention {
+                heads: self.heads,
+                project: project.pack(),
+                head_norms: None,
+                rotary: None,
+                reach: Reach::ALL,
+                bias: Arc::clone(&self.bias),
+                mix: dense("attention.output.dense", hidden, hidden, true)?.pack(),
+            },
+            attention_norms: norm("attention.output.LayerNorm")?,
+            feed_forward: FeedForward { up: up.pack(), activation, gated, down: down.pack() },
+            feed_forward_norms: after,
         })
     }
-
-    fn forward(&self, states: &mut [f32], sequences: &[Range<usize>], bert: &Bert, scratch: &mut Scratch) {
-        let Config { hidden_size: hidden, num_attention_heads: heads, intermediate_size: inner, .. } = bert.config;
-        let tokens = states.len() / hidden;
-        let Scratch { packed, wide, mixed, attended, attention } = scratch;
-        wide.resize(tokens * (3 * hidden).max(inner), 0.0);
-        mixed.resize(tokens * hidden, 0.0);
-        attended.resize(tokens * hidden, 0.0);
-
-        let qkv = &mut wide[..tokens * 3 * hidden];
-        self.queries_keys_values.apply(states, tokens, qkv, packed);
-        Attention { qkv, sequences, hidden, heads, out: attended, scratch: attention }.run();
-        self.mix.apply(attended, tokens, mixed, packed);
-        self.mix_norm.add_and_apply(mixed, states);
-
-        let inside = &mut wide[..tokens * inner];
-        self.up.apply(mixed, tokens, inside, packed);
-        bert.activation.apply(inside);
-        self.down.apply(inside, tokens, states, packed);
-        self.down_norm.add_and_apply(states, mixed);
-    }
 }
 
-fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
-    let (weight, bias) = weights.norm(name, config.hidden_size)?;
-    Ok(Norm { weight, bias, epsilon: config.layer_norm_eps })
-}
-
-fn add(row: &mut [f32], other: &[f32]) {
-    row.iter_mut().zip(other).for_each(|(value, added)| *value += added);
+/// Queries, keys and values as one layer. Dividing the queries once, here, by the square root of a head's size spares
+/// dividing every score.
+pub(super) fn together(queries: Dense, keys: Dense, values: Dense, heads: Heads) -> Dense {
+    let scale = 1.0 / (heads.size as f32).sqrt();
+    queries.scale(0..heads.queries * heads.size, scale).join(keys).join(values)
 }

@@ -1,35 +1,96 @@
 //! How are safetensors run on this CPU, in f32?
 //!
 //! candle reads the weights; the products are in `math`. The tokens of a pack lie one after the other without padding, and a
-//! text's states have the same bits whatever stands beside it.
+//! text's states have the same bits whatever stands beside it. `encoder` holds what the architectures share; each has a
+//! file that fills it from its configuration and tensors.
 
-use self::bert::Bert;
+use self::classifier::Classifier;
+use self::encoder::Encoder;
+use self::weights::Weights;
 use super::spec::ModelDirectory;
 use super::transformer::engine::Engine;
 use crate::{Error, Result};
 
 mod bert;
+mod classifier;
+mod config;
+mod deberta;
+mod distilbert;
+mod embeddings;
+mod encoder;
+mod gemma3;
+mod modernbert;
+mod mpnet;
+mod nomic;
+mod qwen3;
 mod weights;
 
-/// The architectures that run here, as `config.json` calls them.
-const ARCHITECTURES: [&str; 1] = ["bert"];
+/// Builds an encoder; the weights are given back for those who want a head from them.
+type Loader = fn(&ModelDirectory) -> Result<(Encoder, Weights)>;
+
+/// The architectures that run here, as `config.json` calls them. JinaBERT v2 calls itself `bert`.
+const ARCHITECTURES: [(&str, Loader); 11] = [
+    ("bert", bert::load),
+    ("roberta", bert::load_roberta),
+    ("xlm-roberta", bert::load_roberta),
+    ("camembert", bert::load_roberta),
+    ("distilbert", distilbert::load),
+    ("mpnet", mpnet::load),
+    ("modernbert", modernbert::load),
+    ("nomic_bert", nomic::load),
+    ("deberta-v2", deberta::load),
+    ("qwen3", qwen3::load),
+    ("gemma3_text", gemma3::load),
+];
+
+/// Those that have classification heads here.
+const CLASSIFIERS: [&str; 9] =
+    ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert", "deberta-v2", "qwen3"];
 
 /// Loads the encoder of a directory.
 ///
 /// # Errors
 /// [`Error::Model`] for an architecture or a setting that is not supported, or weights that do not fit.
 pub(crate) fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
-    let architecture = &directory.architecture;
-    match architecture.value.as_str() {
-        "bert" => Ok(Box::new(Bert::load(directory)?)),
-        found => {
-            let (source, known) = (&architecture.source, ARCHITECTURES.join(", "));
-            let reason = format!("architecture `{found}` ({source}) is not supported yet; supported: {known}");
-            Err(Error::model(directory.name(), reason))
-        }
-    }
+    let (encoder, _) = encoder(directory)?;
+    Ok(Box::new(encoder))
 }
 
+/// Loads a cross-encoder, an encoder with a classification head: a row of logits for each sequence, which is a pair of
+/// texts with their special tokens and types. Its width is the number of labels, 1 for most rerankers.
+///
+/// # Errors
+/// As [`load`], and where the weights hold no head or the architecture has none here.
 pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
-    Err(Error::model(directory.name(), "cross-encoders come with the next change"))
+    Ok(Box::new(Classifier::load(directory, &directory.architecture.value, encoder(directory)?)?))
 }
+
+/// Loads a Qwen3 language model as a reranker: for each sequence, the logits of the tokens `yes` and `no`, in this order,
+/// for the place after its last token. The probability of `yes` is the softmax of the two.
+///
+/// # Errors
+/// As [`load`], and where the model is no Qwen3 or has no such tokens.
+#[allow(dead_code, reason = "Qwen3-Reranker, which needs it, comes with its prompt")]
+pub(crate) fn load_yes_no(directory: &ModelDirectory, yes: u32, no: u32) -> Result<Box<dyn Engine>> {
+    let architecture = directory.architecture.value.as_str();
+    if architecture != "qwen3" {
+        let reason = format!("scores by two tokens are not supported for `{architecture}` yet; supported: qwen3");
+        return Err(Error::model(directory.name(), reason));
+    }
+    Ok(Box::new(Classifier::of_tokens(directory, yes, no)?))
+}
+
+fn encoder(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
+    let architecture = &directory.architecture;
+    let known = ARCHITECTURES.iter().find(|(name, _)| *name == architecture.value);
+    let Some((_, load)) = known else {
+        let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
+        let (found, source, names) = (&architecture.value, &architecture.source, names.join(", "));
+        let reason = format!("architecture `{found}` ({source}) is not supported yet; supported: {names}");
+        return Err(Error::model(directory.name(), reason));
+    };
+    load(directory)
+}
+
+#[cfg(test)]
+mod tests;

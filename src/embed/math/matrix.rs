@@ -8,6 +8,8 @@
 //! Invariant: every element of a product is one chain of fused multiply-adds in the order of the inner dimension, wherever
 //! its row lies. So a text's vector has the same bits whatever stands beside it in a batch.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// A matrix in memory: row-major, `stride` numbers from one row to the next.
@@ -91,10 +93,32 @@ impl Columns {
         self.strips.at_least(columns.next_multiple_of(width) * depth)
     }
 
-    fn strips(&self, width: usize) -> impl Iterator<Item = &[f32]> {
-        let length = self.columns.next_multiple_of(width) * self.depth;
-        self.strips.first(length).chunks_exact(self.depth * width)
+    /// All of it.
+    #[inline(always)]
+    pub(crate) fn all<S: Simd>(&self) -> Part<'_> {
+        self.part::<S>(0..self.columns, 0..self.depth)
     }
+
+    /// The strips that hold the columns `columns`, and of each the lines `depth`.
+    #[inline(always)]
+    pub(crate) fn part<S: Simd>(&self, columns: Range<usize>, depth: Range<usize>) -> Part<'_> {
+        let width = 2 * S::F32_LANES;
+        let first = columns.start / width * width;
+        Part { whole: self, columns: first..columns.end.next_multiple_of(width).min(self.columns), depth }
+    }
+
+    fn strip(&self, first: usize, width: usize) -> &[f32] {
+        &self.strips.first(self.columns.next_multiple_of(width) * self.depth)[first * self.depth..]
+            [..width * self.depth]
+    }
+}
+
+/// Some strips of [`Columns`].
+pub(crate) struct Part<'a> {
+    whole: &'a Columns,
+    /// The columns in it: from the start of a strip to the end of one or of the matrix.
+    pub(crate) columns: Range<usize>,
+    depth: Range<usize>,
 }
 
 /// Packs the left operand, `[rows, depth]`, into strips `[depth][HEIGHT]`; missing rows are zero.
@@ -112,29 +136,30 @@ pub(crate) fn pack_rows<const HEIGHT: usize>(source: Rows<'_>, rows: usize, dept
     }
 }
 
-/// One product: `[rows, depth]` packed by [`pack_rows`] times [`Columns`], plus `bias` on every row, into `out`, whose rows
-/// lie `stride` numbers apart.
+/// One product: `[rows, depth]` packed by [`pack_rows`] times a part of [`Columns`], plus `bias` on every row, into `out`,
+/// whose rows lie `stride` numbers apart and start with the part's first column.
 #[inline(always)]
 pub(crate) fn multiply<S: Simd, const HEIGHT: usize>(
     simd: S,
     left: &[f32],
-    right: &Columns,
+    right: Part<'_>,
     bias: Option<&[f32]>,
     rows: usize,
     out: &mut [f32],
     stride: usize,
 ) {
     let width = 2 * S::F32_LANES;
-    for (index, strip) in right.strips(width).enumerate() {
-        let first = index * width;
-        let present = width.min(right.columns - first);
+    let Part { whole, columns, depth } = right;
+    for (at, first) in columns.clone().step_by(width).enumerate() {
+        let (at, present) = (at * width, width.min(columns.end - first));
+        let strip = &whole.strip(first, width)[depth.start * width..depth.end * width];
         let strip = S::as_simd_f32s(strip).0.as_chunks::<2>().0;
         let start = bias.map_or([simd.splat_f32s(0.0); 2], |bias| load(simd, &bias[first..][..present]));
-        let lefts = left.chunks_exact(right.depth * HEIGHT).zip((0..rows).step_by(HEIGHT));
+        let lefts = left.chunks_exact(depth.len() * HEIGHT).zip((0..rows).step_by(HEIGHT));
         for (left, row) in lefts {
             let tile = tile::<S, HEIGHT>(simd, left.as_chunks::<HEIGHT>().0, strip, start);
             for (offset, sums) in tile.iter().take(rows - row).enumerate() {
-                store(simd, &mut out[(row + offset) * stride + first..][..present], *sums);
+                store(simd, &mut out[(row + offset) * stride + at..][..present], *sums);
             }
         }
     }
@@ -217,6 +242,11 @@ impl Linear {
         Self { weights: packed, bias }
     }
 
+    /// Numbers in a row that comes out.
+    pub(crate) fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
     /// Writes `[rows, outputs]` into `out`; `packed` is scratch space.
     pub(crate) fn apply(&self, input: &[f32], rows: usize, out: &mut [f32], packed: &mut Aligned) {
         tiled(Product { layer: self, input, rows, out, packed });
@@ -250,7 +280,8 @@ impl Tiled for Product<'_> {
         let Columns { depth, columns, .. } = self.layer.weights;
         let packed = self.packed.at_least(self.rows.next_multiple_of(HEIGHT) * depth);
         pack_rows::<HEIGHT>(Rows { values: self.input, stride: depth }, self.rows, depth, packed);
-        multiply::<S, HEIGHT>(simd, packed, &self.layer.weights, Some(&self.layer.bias), self.rows, self.out, columns);
+        let right = self.layer.weights.all::<S>();
+        multiply::<S, HEIGHT>(simd, packed, right, Some(&self.layer.bias), self.rows, self.out, columns);
     }
 }
 
@@ -314,7 +345,8 @@ mod tests {
                 let (mut plain, mut transposed) = (Columns::default(), Columns::default());
                 plain.pack::<S>(Rows { values: self.0, stride: 5 }, 5, 3);
                 transposed.pack_transposed::<S>(Rows { values: self.1, stride: 3 }, 5, 3);
-                let all = |columns: &Columns| columns.strips(2 * S::F32_LANES).flatten().copied().collect();
+                let all =
+                    |columns: &Columns| columns.strips.first(5_usize.next_multiple_of(2 * S::F32_LANES) * 3).to_vec();
                 self.2.push((all(&plain), all(&transposed)));
             }
         }

@@ -1,4 +1,4 @@
-//! What happens between the products: GELU, softmax, residual and layer norm, all in place on plain rows.
+//! What happens between the products: activations, gates, softmax, residuals and norms, in place on plain rows.
 //!
 //! Loops are written so that the compiler turns them into vector instructions; `vectorised` compiles them for the
 //! widest that the machine has. Plain `for` loops and `#[inline(always)]` throughout: what ends up in a function of its own
@@ -22,16 +22,81 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x / (1 + e^-x)`, also called swish.
+    Silu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 impl Activation {
+    /// The names that model files have for those that are known.
+    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+        ("gelu", Self::Gelu),
+        ("gelu_new", Self::GeluTanh),
+        ("gelu_pytorch_tanh", Self::GeluTanh),
+        ("relu", Self::Relu),
+        ("silu", Self::Silu),
+        ("swish", Self::Silu),
+        ("tanh", Self::Tanh),
+    ];
+
     /// Applies it to every number.
     pub(crate) fn apply(self, values: &mut [f32]) {
         match self {
             Self::Gelu => each(values, gelu),
             Self::GeluTanh => each(values, gelu_tanh),
-            Self::Relu => each(values, |value| value.max(0.0)),
+            Self::Relu => each(values, relu),
+            Self::Silu => each(values, silu),
+            Self::Tanh => each(values, tanh),
         }
+    }
+
+    /// Gated linear units (Shazeer, 2020): of each row of `[tokens, 2 * width]`, the first half activated times the second,
+    /// into `[tokens, width]`.
+    pub(crate) fn gate(self, rows: &[f32], width: usize, out: &mut [f32]) {
+        match self {
+            Self::Gelu => gated(rows, width, out, gelu),
+            Self::GeluTanh => gated(rows, width, out, gelu_tanh),
+            Self::Relu => gated(rows, width, out, relu),
+            Self::Silu => gated(rows, width, out, silu),
+            Self::Tanh => gated(rows, width, out, tanh),
+        }
+    }
+}
+
+fn gated(rows: &[f32], width: usize, out: &mut [f32], function: impl Fn(f32) -> f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, out) in rows.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+                let (gate, values) = row.split_at(width);
+                for ((out, &gate), &value) in out.iter_mut().zip(gate).zip(values) {
+                    *out = function(gate) * value;
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    x.max(0.0)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// `values += added`, number by number.
+pub(crate) fn add(values: &mut [f32], added: &[f32]) {
+    for (value, added) in values.iter_mut().zip(added) {
+        *value += added;
     }
 }
 
@@ -128,7 +193,7 @@ pub(crate) fn softmax(row: &mut [f32]) {
     }
 }
 
-/// Layer normalisation (Ba, Kiros and Hinton, 2016).
+/// Layer normalisation (Ba, Kiros and Hinton, 2016), or by the root mean square alone (Zhang and Sennrich, 2019).
 pub(crate) struct Norm {
     /// One factor for each number of a row.
     pub(crate) weight: Vec<f32>,
@@ -136,9 +201,25 @@ pub(crate) struct Norm {
     pub(crate) bias: Vec<f32>,
     /// Keeps the division away from zero.
     pub(crate) epsilon: f32,
+    /// Whether the mean is taken off first.
+    pub(crate) centred: bool,
 }
 
 impl Norm {
+    /// Normalises the heads that lie in the columns `columns` of each row, in place.
+    pub(crate) fn apply_to_heads(&self, rows: &mut [f32], stride: usize, columns: std::ops::Range<usize>) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact_mut(stride) {
+                    for head in row[columns.clone()].chunks_exact_mut(self.weight.len()) {
+                        self.row(head);
+                    }
+                }
+            },
+        );
+    }
+
     /// Normalises each row in place.
     pub(crate) fn apply(&self, rows: &mut [f32]) {
         vectorised(
@@ -170,7 +251,7 @@ impl Norm {
     #[inline(always)]
     fn row(&self, row: &mut [f32]) {
         let count = row.len() as f32;
-        let mean = sum(row, |value| value) / count;
+        let mean = if self.centred { sum(row, |value| value) / count } else { 0.0 };
         let variance = sum(row, |value| (value - mean) * (value - mean)) / count;
         let scale = 1.0 / (variance + self.epsilon).sqrt();
         for ((value, weight), bias) in row.iter_mut().zip(&self.weight).zip(&self.bias) {
@@ -237,13 +318,46 @@ mod tests {
 
     #[test]
     fn norm_leaves_mean_zero_and_variance_one() {
-        let norm = Norm { weight: vec![1.0; 37], bias: vec![0.0; 37], epsilon: 1e-12 };
+        let norm = Norm { weight: vec![1.0; 37], bias: vec![0.0; 37], epsilon: 1e-12, centred: true };
         let mut rows: Vec<f32> = (0..74).map(|index| (index * index % 31) as f32 + 5.0).collect();
         norm.add_and_apply(&mut rows, &[3.0; 74]);
         for row in rows.chunks_exact(37) {
             let mean = row.iter().sum::<f32>() / 37.0;
             let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / 37.0;
             assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "mean {mean}, variance {variance}");
+        }
+    }
+
+    #[test]
+    fn norm_by_root_mean_square_leaves_the_mean_and_reaches_each_head() {
+        let norm = Norm { weight: vec![2.0; 4], bias: vec![0.0; 4], epsilon: 0.0, centred: false };
+        let mut rows: Vec<f32> = (1..=24).map(|index| index as f32).collect();
+        norm.apply_to_heads(&mut rows, 12, 4..12);
+        for (index, head) in rows.chunks_exact(4).enumerate() {
+            let square = head.iter().map(|value| value * value).sum::<f32>() / 4.0;
+            if index % 3 == 0 {
+                assert_eq!(head[0], (index * 4 + 1) as f32, "outside of the columns");
+            } else {
+                assert!((square - 4.0).abs() < 1e-5 && head.is_sorted() && head[0] > 1.0, "{head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn activations_and_gates_follow_their_formulas() {
+        for x in range(-9.0, 9.0, 1000) {
+            let found = |activation: Activation| {
+                let mut value = [x as f32];
+                activation.apply(&mut value);
+                let mut gated = [0.0];
+                activation.gate(&[x as f32, 3.0], 1, &mut gated);
+                assert_eq!(gated[0], value[0] * 3.0);
+                f64::from(value[0])
+            };
+            let silu = x / (1.0 + (-x).exp());
+            assert!((found(Activation::Silu) - silu).abs() < 1e-6 * x.abs().max(1.0), "silu({x})");
+            assert!((found(Activation::Tanh) - x.tanh()).abs() < 1e-6, "tanh({x})");
+            assert_eq!(found(Activation::Relu), f64::from(x.max(0.0) as f32));
         }
     }
 }

@@ -154,7 +154,7 @@ fn dense(files: &Files, settings: &Dense) -> Result<DenseLayer> {
 fn layer_norm(files: &Files, dims: usize, weights: &Path) -> Result<Norm> {
     let tensors = Tensors::read(files, weights, dims.saturating_mul(2))?;
     let (weight, bias) = (tensors.get("norm.weight", &[dims])?, tensors.get("norm.bias", &[dims])?);
-    Ok(Norm { weight, bias, epsilon: LAYER_NORM_EPSILON })
+    Ok(Norm { weight, bias, epsilon: LAYER_NORM_EPSILON, centred: true })
 }
 
 /// The tensors of one module.

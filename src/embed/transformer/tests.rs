@@ -226,7 +226,10 @@ fn truncated_weights_are_refused() {
 #[test]
 fn unknown_architecture_is_named_with_those_that_work() {
     let message = refusal(|directory| edit(directory, "config.json", |config| config["model_type"] = json!("mamba")));
-    assert!(message.contains("architecture `mamba` (config.json) is not supported yet; supported: bert"), "{message}");
+    assert!(
+        message.contains("architecture `mamba` (config.json) is not supported yet; supported: bert, roberta"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -271,7 +274,7 @@ fn template_that_repeats_the_text_is_an_error_and_no_panic() {
 #[test]
 fn settings_of_other_encoders_are_refused_by_name() {
     let with = |key: &str, value: Value| refusal(|directory| edit(directory, "config.json", |c| c[key] = value));
-    assert!(with("hidden_act", json!("swish")).contains("hidden_act `swish` is not supported yet"));
+    assert!(with("hidden_act", json!("mish")).contains("hidden_act `mish` is not supported yet"));
     assert!(with("position_embedding_type", json!("relative_key")).contains("`relative_key` is not supported yet"));
     assert!(with("num_attention_heads", json!(3)).contains("hidden_size 40 cannot be split into 3 attention heads"));
     assert!(with("num_attention_heads", json!(0)).contains("into 0 attention heads"));

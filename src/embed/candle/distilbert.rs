@@ -1,0 +1,87 @@
+//! How is a DistilBERT built from its files (Sanh et al., 2019)? BERT without token types, under names of its own.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::bert::{WORDS, gelu, together};
+use super::config::{self, Refusal};
+use super::embeddings::{Embeddings, Numbering};
+use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::weights::Weights;
+use crate::Result;
+use crate::embed::math::attention::Reach;
+use crate::embed::math::bias::Bias;
+use crate::embed::spec::ModelDirectory;
+
+/// What `config.json` says.
+#[derive(Clone, Debug, Deserialize)]
+struct Config {
+    dim: usize,
+    n_layers: usize,
+    n_heads: usize,
+    hidden_dim: usize,
+    #[serde(default = "gelu")]
+    activation: String,
+    max_position_embeddings: usize,
+    vocab_size: usize,
+}
+
+/// Some files have the names of BERT.
+const ALIASES: [(&str, &str); 3] =
+    [("dim", "hidden_size"), ("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads")];
+
+/// The model's own code has this number, not its configuration.
+const EPSILON: f32 = 1e-12;
+
+impl Config {
+    fn check(&self) -> std::result::Result<(), Refusal> {
+        config::positive(&[("hidden_dim", self.hidden_dim), ("vocab_size", self.vocab_size)])?;
+        config::even_heads(self.dim, self.n_heads)?;
+        config::activation("activation", &self.activation).map(|_| ())
+    }
+}
+
+/// Loads it.
+pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
+    let config: Config = config::read(directory, &ALIASES, Config::check)?;
+    let weights = Weights::read(directory, WORDS)?;
+    let hidden = config.dim;
+    let positions =
+        weights.tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
+    let embeddings = Embeddings::new(weights.tensor(WORDS, &[config.vocab_size, hidden])?, hidden)
+        .with_positions(positions, Numbering::Plain)
+        .normed(weights.norm("embeddings.LayerNorm", hidden, EPSILON, true)?);
+    let layers = (0..config.n_layers).map(|index| layer(directory, &weights, &config, index)).collect::<Result<_>>()?;
+    Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
+}
+
+fn layer(directory: &ModelDirectory, weights: &Weights, config: &Config, index: usize) -> Result<Layer> {
+    let (hidden, inner) = (config.dim, config.hidden_dim);
+    let refused = |reason: Refusal| config::refused(directory, &reason);
+    let heads = config::even_heads(hidden, config.n_heads).map_err(refused)?;
+    let name = |part: &str| format!("transformer.layer.{index}.{part}");
+    let dense = |part: &str, outputs, inputs| weights.dense(&name(part), outputs, inputs, true);
+    let norm = |part: &str| weights.norm(&name(part), hidden, EPSILON, true).map(Norms::after);
+    let [queries, keys, values] =
+        ["attention.q_lin", "attention.k_lin", "attention.v_lin"].map(|part| dense(part, hidden, hidden));
+    Ok(Layer {
+        attention: SelfAttention {
+            heads,
+            project: together(queries?, keys?, values?, heads).pack(),
+            head_norms: None,
+            rotary: None,
+            reach: Reach::ALL,
+            bias: Arc::new(Bias::None),
+            mix: dense("attention.out_lin", hidden, hidden)?.pack(),
+        },
+        attention_norms: norm("sa_layer_norm")?,
+        feed_forward: FeedForward {
+            up: dense("ffn.lin1", inner, hidden)?.pack(),
+            activation: config::activation("activation", &config.activation).map_err(refused)?,
+            gated: false,
+            down: dense("ffn.lin2", hidden, inner)?.pack(),
+        },
+        feed_forward_norms: norm("output_layer_norm")?,
+    })
+}
