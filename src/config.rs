@@ -132,7 +132,9 @@ impl CollectionConfig {
         Self::default()
     }
 
-    /// The model by name: `builtin`, or the directory of a sentence-transformers or model2vec model.
+    /// The model by name: `builtin`, the directory of a sentence-transformers or model2vec model, `owner/name` of the hub
+    /// (fetched where it is not in the cache, with the feature `hub`), or `http://host/v1#name` on a server (with the
+    /// feature `remote`).
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.default.model = Model::Named(model.into());

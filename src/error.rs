@@ -94,6 +94,9 @@ pub enum Error {
     /// The embedder failed; no document of the batch was written.
     #[error("embedding failed: {0}")]
     Embedding(String),
+    /// The reranker failed.
+    #[error("reranking failed: {0}")]
+    Reranking(String),
 
     // Whose it is, the storage engine tells.
     /// The storage engine's own error.
@@ -151,6 +154,7 @@ impl Error {
             Self::Io { .. }
             | Self::Model { .. }
             | Self::Embedding(_)
+            | Self::Reranking(_)
             | Self::Storage(
                 S::Io { .. }
                 | S::Locked { .. }

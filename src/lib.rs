@@ -31,9 +31,9 @@
 //! | [`types`] | What goes in and what comes out? |
 //! | [`config`] | How should a collection be made? |
 //! | [`chunk`] | Where does one passage end and the next begin? |
+//! | [`models`] | Where do models come from, and which of them are in memory? |
 //! | [`embed`] | How does text become vectors? |
 //! | [`rerank`] | Which of these passages answers best? |
-//! | [`models`] | Which models are there, and which are in memory? |
 //! | [`formats`] | How do files become documents? |
 //! | [`fuse`] | How do two ranked lists become one? |
 //! | `markdown` | Where are the headings of a Markdown text? |

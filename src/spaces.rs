@@ -69,7 +69,7 @@ impl Space {
             return Ok(Some(embedder));
         }
         match (&self.stored.model, &self.stored.model_source) {
-            (Some(_), Some(source)) => self.accept(self.models.open(source)?)?,
+            (Some(_), Some(source)) => self.accept(self.models.reopen(source)?)?,
             (Some(spec), None) => {
                 let (collection, model) = (self.collection.clone(), spec.id.clone());
                 return Err(Error::ModelRequired { collection, space: self.further_name(), model });
@@ -245,9 +245,19 @@ impl Models {
         Self { runtime, ..Self::default() }
     }
 
+    /// A model that the user named.
     pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
+        self.embedder_by(source, |source| embed::open_with(source, &self.runtime))
+    }
+
+    /// The model that a collection remembers; nothing is fetched for it.
+    pub(crate) fn reopen(&self, source: &str) -> Result<Arc<dyn Embedder>> {
+        self.embedder_by(source, |source| embed::reopen(source, &self.runtime))
+    }
+
+    fn embedder_by(&self, source: &str, load: impl Fn(&str) -> Result<Arc<dyn Embedder>>) -> Result<Arc<dyn Embedder>> {
         self.embedders.get(source, || {
-            let embedder = embed::open_with(source, &self.runtime)?;
+            let embedder = load(source)?;
             let bytes = embedder.memory_bytes();
             Ok((embedder, bytes))
         })
@@ -258,7 +268,7 @@ impl Models {
         match &rerank.model {
             rerank::Model::Given(model) => Ok(Arc::clone(model)),
             rerank::Model::Named(source) => self.rerankers.get(source, || {
-                let reranker = rerank::open(source)?;
+                let reranker = rerank::open_with(source, &self.runtime)?;
                 let bytes = reranker.memory_bytes();
                 Ok((reranker, bytes))
             }),

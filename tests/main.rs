@@ -13,14 +13,20 @@ mod cli;
 mod concurrency;
 mod damage;
 mod filters;
+#[cfg(feature = "hub")]
+mod hub;
 mod kill;
 mod library;
 mod lock;
 mod offline;
 mod refusals;
+#[cfg(feature = "remote")]
+mod remote;
 mod reranking;
 mod scenes;
 mod search_quality;
+#[cfg(feature = "http")]
+mod serving;
 mod spaces;
 mod syntax;
 mod tidy;

@@ -47,6 +47,15 @@ const SPACES_HELP: &str = r#"Further spaces, each with a name and what its vecto
   --space image=external:512         no model: JSONL documents bring "vectors": {"image": [...]} for all their passages
   --space image=external:512:dot     the same, compared by dot product (cosine unless told; l2)"#;
 
+const PULL_HELP: &str = "\
+Only safetensors, ONNX, JSON and vocabularies are taken; a pickle only with --file. What breaks off goes on from there.
+Environment, as for Python's tools:
+  HF_HOME, HF_HUB_CACHE      where the cache is [default: ~/.cache/huggingface/hub]
+  HF_ENDPOINT                a mirror of the hub
+  HF_TOKEN                   for private and gated models
+  HF_HUB_OFFLINE=1           ask nobody, read the cache only
+  HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE";
+
 /// The embedded vector database that embeds for you: text in, cited passages out
 #[derive(Parser)]
 #[command(name = "quiver", version, arg_required_else_help = true, after_help = AFTER_HELP)]
@@ -180,6 +189,10 @@ pub(crate) struct Search {
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
+    /// The model of a new collection: `builtin`, a directory, owner/name of the hub, or http://host/v1#name; that of an
+    /// existing one must be the same
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
     /// How many hits
     #[arg(short = 'k', long = "limit", default_value_t = 10, value_name = "N")]
     pub(crate) limit: usize,
@@ -327,7 +340,8 @@ pub(crate) struct Add {
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// The model of a new collection: `builtin` or a directory; that of an existing one must be the same
+    /// The model of a new collection: `builtin`, a directory, owner/name of the hub, or http://host/v1#name; that of an
+    /// existing one must be the same
     #[arg(long, value_name = "M")]
     pub(crate) model: Option<String>,
     #[command(flatten)]
@@ -397,7 +411,8 @@ pub(crate) enum CollectionsVerb {
 pub(crate) struct CreateCollection {
     /// Letters, digits, `.`, `_` and `-`
     pub(crate) name: String,
-    /// `builtin`, a model's directory, or `external` where every document brings its vector
+    /// `builtin`, a directory, owner/name of the hub, http://host/v1#name, or `external` where every document brings its
+    /// vector
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
     #[command(flatten)]
@@ -427,7 +442,7 @@ pub(crate) struct CreateCollection {
 
 #[derive(Args)]
 pub(crate) struct Embed {
-    /// `builtin`, a model's directory, or a graph of it (`DIR/onnx/model_int8.onnx`)
+    /// `builtin`, a directory, a graph of it (`DIR/onnx/model_int8.onnx`), owner/name of the hub, or http://host/v1#name
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
     #[command(flatten)]
@@ -458,18 +473,46 @@ pub(crate) struct Models {
 
 #[derive(Subcommand)]
 pub(crate) enum ModelsVerb {
-    /// The models that need no path; the default
+    /// The built-in model, those in the cache, and well-known ones; the default
     List,
     /// Print a model's whole specification, and where each field comes from
     Show {
-        /// `builtin` or a model's directory
+        /// `builtin`, a model's directory, or one of the hub
         #[arg(value_name = "M")]
         model: String,
         #[command(flatten)]
         backend: BackendOption,
     },
+    /// Fetch a model from the hub into the cache that Python's tools share; what is there is compared and kept
+    Pull(Pull),
+    /// Compare a model's files with the digests that the hub gave for them
+    Verify {
+        /// A model in the cache (owner/name or owner/name@revision), or a directory
+        #[arg(value_name = "M")]
+        model: String,
+    },
+    /// Remove a model from the cache, or one revision of it
+    Remove {
+        /// owner/name or owner/name@revision
+        #[arg(value_name = "ID")]
+        model: String,
+    },
     /// Make a static model, such as the built-in one, from an encoder
     Distill(Distill),
+}
+
+#[derive(Args)]
+#[command(after_help = PULL_HELP)]
+pub(crate) struct Pull {
+    /// owner/name, owner/name@revision, or a short name of `quiver models list`
+    #[arg(value_name = "ID")]
+    pub(crate) model: String,
+    /// The ONNX export in place of the safetensors
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) onnx: bool,
+    /// This file in place of the weights; may be given more than once. JSON and the vocabulary come with it
+    #[arg(long = "file", value_name = "NAME")]
+    pub(crate) files: Vec<String>,
 }
 
 #[derive(Args)]
@@ -623,7 +666,7 @@ pub(crate) struct BenchIngest {
 
 #[derive(Args)]
 pub(crate) struct BenchEmbed {
-    /// `builtin` or a model's directory
+    /// `builtin`, a directory, owner/name of the hub, or http://host/v1#name
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
     #[command(flatten)]
@@ -648,7 +691,7 @@ pub(crate) struct BenchEmbed {
 
 #[derive(Args)]
 pub(crate) struct BenchSearch {
-    /// `builtin` or a model's directory
+    /// `builtin`, a directory, owner/name of the hub, or http://host/v1#name
     #[arg(long, default_value = "builtin", value_name = "M")]
     pub(crate) model: String,
     #[command(flatten)]

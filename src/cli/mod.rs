@@ -11,6 +11,7 @@ mod distill;
 mod documents;
 mod embed;
 mod eval;
+mod hub;
 mod intake;
 mod latency;
 mod models;
@@ -56,6 +57,7 @@ pub(crate) fn run() -> ExitCode {
         output: Output { format },
         runtime: arguments.runtime.runtime(),
     };
+    hub::show_fetching();
     // A panic over damaged pages is caught below and becomes an error; only one that arrives here is told.
     std::panic::set_hook(Box::new(|_| {}));
     match catch_unwind(AssertUnwindSafe(|| dispatch(&session, arguments.verb))) {

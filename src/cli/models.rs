@@ -10,31 +10,20 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::args::ModelsVerb;
-use super::distill;
-use super::output::{FAINT, Table, harmless, plain, styled, thousands};
+use super::output::{FAINT, harmless, plain, styled};
 use super::session::{Outcome, Session};
+use super::{distill, hub};
 
 /// `quiver models`.
 pub(crate) fn run(session: &Session, verb: Option<ModelsVerb>) -> Result<Outcome> {
     match verb.unwrap_or(ModelsVerb::List) {
-        ModelsVerb::List => list(session),
+        ModelsVerb::List => hub::list(session),
         ModelsVerb::Show { model, backend } => show(session, &backend.model(&model)?),
+        ModelsVerb::Pull(arguments) => hub::pull(session, &arguments),
+        ModelsVerb::Verify { model } => hub::verify(session, &model),
+        ModelsVerb::Remove { model } => hub::remove(session, &model),
         ModelsVerb::Distill(arguments) => distill::run(session, &arguments),
     }
-}
-
-fn list(session: &Session) -> Result<Outcome> {
-    let builtin = StaticEmbedder::builtin();
-    let specs = [builtin.spec()];
-    session.output.show(&specs, &specs, || {
-        let mut table = Table::new(&["model", "backend", ">dims", ">max tokens", "made from"]);
-        let spec = builtin.spec();
-        let teacher = builtin.provenance().map(|provenance| provenance.teacher.clone()).unwrap_or_default();
-        let (dims, tokens) = (thousands(spec.dims as u64), thousands(spec.max_tokens as u64));
-        table.row([spec.id.clone(), spec.backend.clone(), dims, tokens, teacher]);
-        table.render() + "Any directory of a sentence-transformers or model2vec model is one, too: `--model DIR`\n"
-    })?;
-    Ok(Outcome::Done)
 }
 
 /// One fact about a model, and where it comes from.
@@ -52,10 +41,14 @@ impl Field {
 }
 
 fn show(session: &Session, model: &str) -> Result<Outcome> {
-    let path = Path::new(model);
     if model == "builtin" {
         return show_static(session, &StaticEmbedder::builtin(), "in the binary");
     }
+    if model.starts_with("http://") || model.starts_with("https://") {
+        let embedder = session.model(model)?;
+        return print(session, embedder.spec(), &spec_fields(embedder.spec(), "the URL, or the server")?);
+    }
+    let path = Path::new(model);
     if path.is_file() && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("onnx")) {
         return show_static(session, &StaticEmbedder::from_table_file(path)?, "the table");
     }

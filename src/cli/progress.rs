@@ -43,6 +43,16 @@ pub(crate) fn steps(total: u64, message: &str) -> ProgressBar {
     bar
 }
 
+/// A bar for bytes that come over the network.
+#[cfg(feature = "hub")]
+pub(crate) fn bytes(total: u64) -> ProgressBar {
+    let bar = bar(Some(total));
+    match ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 fn bar(total: Option<u64>) -> ProgressBar {
     let terminal = std::io::stderr().is_terminal();
     let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

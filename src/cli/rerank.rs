@@ -22,7 +22,7 @@ struct Judged {
 
 /// `quiver rerank`.
 pub(crate) fn run(session: &Session, arguments: &RerankLines) -> Result<Outcome> {
-    let model = rerank::open(&arguments.model)?;
+    let model = rerank::open_with(&arguments.model, &session.runtime)?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).context("reading stdin")?;
     let input = String::from_utf8_lossy(&bytes);

@@ -32,11 +32,12 @@ const REJECTED_SHOWN_MAX: usize = 3;
 pub(crate) fn run(session: &Session, arguments: &Search) -> Result<Outcome> {
     // Before anything is added, so that a mistake in the question costs nothing.
     let asked = asked(arguments)?;
+    let (name, model) = (&arguments.target.collection, arguments.model.as_deref());
     let collection = if arguments.paths.is_empty() {
-        session.collection(&arguments.target.collection)?
+        session.collection_of(name, model)?
     } else {
         let sources = sources::open(&arguments.paths)?;
-        let collection = session.collection_or_new(&arguments.target.collection, None)?;
+        let collection = session.collection_or_new(name, model)?;
         if add_first(&collection, &sources)? == Outcome::Interrupted {
             return Ok(Outcome::Interrupted);
         }

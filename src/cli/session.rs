@@ -59,9 +59,14 @@ impl Session {
 
     /// Opens a collection that must exist, of a database that must exist.
     pub(crate) fn collection(&self, name: &str) -> Result<Collection> {
+        self.collection_of(name, None)
+    }
+
+    /// [`Session::collection`], whose model must be the one that the user named.
+    pub(crate) fn collection_of(&self, name: &str, model: Option<&str>) -> Result<Collection> {
         let database = self.existing()?;
         if database.has_collection(name)? {
-            return Ok(database.open_collection(name)?);
+            return Ok(database.open_collection_with(name, config(model))?);
         }
         let message = format!("there is no collection `{name}` in {}", self.path.display());
         Err(Mistake::new(message).hint(format!("it has {}", names(&database)?)).into())
@@ -74,11 +79,15 @@ impl Session {
 
     /// Opens a collection, or makes it; the model is given only where the user named one.
     pub(crate) fn collection_or_new(&self, name: &str, model: Option<&str>) -> Result<Collection> {
-        let config = match model {
-            Some(model) => CollectionConfig::new().model(model),
-            None => CollectionConfig::new(),
-        };
+        let config = config(model);
         Ok(self.existing_or_new(name, &config)?.collection_with(name, config)?)
+    }
+}
+
+fn config(model: Option<&str>) -> CollectionConfig {
+    match model {
+        Some(model) => CollectionConfig::new().model(model),
+        None => CollectionConfig::new(),
     }
 }
 

@@ -11,10 +11,13 @@ mod dimensions;
 mod files;
 #[cfg(feature = "transformers")]
 mod math;
-mod name;
+pub(crate) mod name;
+mod named;
 #[cfg(feature = "onnx")]
 mod onnx;
 mod open;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod runtime;
 mod safetensors;
 pub mod spec;
@@ -27,8 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::dimensions::as_stored;
 pub use self::dimensions::truncate;
-pub use self::open::{Explained, explain, open, open_with};
-pub(crate) use self::open::{durable_source, identity_difference};
+pub use self::open::{Explained, explain, open, open_with, runs};
+pub(crate) use self::open::{durable_source, identity_difference, reopen};
 pub use self::runtime::{Backend, Device, Runtime};
 use crate::Result;
 
@@ -125,9 +128,10 @@ impl Embeddings {
 /// What a model is: everything that changes a vector, and how to use it well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSpec {
-    /// The name that users give: `builtin`, a directory, or the name of an application's own model.
+    /// The name that users give: `builtin`, a directory, `owner/name` of the hub, a URL with the name of a model there, or
+    /// the name of an application's own model.
     pub id: String,
-    /// What runs it: `builtin`, `static`, `candle`, `onnx`, or `yours`.
+    /// What runs it: `builtin`, `static`, `candle`, `onnx`, `remote`, or `yours`.
     pub backend: String,
     /// The kind of most of its weights, where they lie in files of several kinds: `f32`, `f16`, `int8`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -135,7 +139,7 @@ pub struct ModelSpec {
     /// Where it ran when this was written. Not part of the identity.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub device: String,
-    /// The model's revision, where it has one.
+    /// The model's revision, where it has one: the commit of a model of the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Dimensions of its vectors.

@@ -26,6 +26,11 @@ impl<'a> Name<'a> {
         }
     }
 
+    /// What stands behind the backend.
+    pub(crate) fn rest(&self) -> &'a str {
+        self.path.to_str().unwrap_or_default()
+    }
+
     /// Whether it is the file of a graph.
     pub(crate) fn is_graph(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))

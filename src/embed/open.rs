@@ -1,25 +1,31 @@
-//! Which model does this name mean? From a name or a path to a loaded embedder.
+//! Which model does this name mean? From a name, a path or a URL to a loaded embedder.
 //!
-//! Nothing here touches the network: a name is `builtin`, or a path on this machine, with `onnx:` or `candle:` before it
-//! where that must run it.
+//! Invariant: the network is touched for a model that the user named and that is not in the cache, and for one that
+//! answers over HTTP. A collection that is opened again fetches nothing.
+//! `onnx:` or `candle:` before a name says what must run it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::builtin::StaticEmbedder;
 use super::name::{Choice, Name};
+use super::named::Named;
 use super::runtime::Runtime;
 use super::spec::ModelDirectory;
 use super::{Embedder, ModelSpec};
-use crate::{Error, Result};
+use crate::models::Located;
+use crate::{Error, Result, models};
 
-/// Loads a model: `builtin`, the directory of a sentence-transformers or model2vec model, or a table file made by
-/// `quiver models distill`. A transformer's directory with safetensors runs on candle, one without on ONNX Runtime;
-/// `onnx:DIR` runs `onnx/model.onnx` of one that has both, and the path of an `.onnx` file another graph of it.
+/// Loads a model that the user named: `builtin`; the directory of a sentence-transformers or model2vec model; a table file
+/// made by `quiver models distill`; `owner/name[@revision]` of the hub or a short name (`all-MiniLM-L6-v2`), which is
+/// fetched where it is not in the cache; or a model on a server, `http://host/v1#name` (see `embed::remote`). A
+/// transformer's directory with safetensors runs on candle, one without on ONNX Runtime; `onnx:DIR` runs `onnx/model.onnx`
+/// of one that has both, and the path of an `.onnx` file another graph of it.
 ///
 /// # Errors
-/// [`Error::Model`] where there is no such model or its files do not fit, [`Error::FeatureMissing`] where this build
-/// lacks the engine.
+/// [`Error::Model`] where there is no such model, it cannot be fetched, or its files do not fit; [`Error::FeatureMissing`]
+/// where this build lacks the engine, or the feature `hub` or `remote`; [`Error::Embedding`] where its server does not
+/// answer.
 pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
     open_with(model, &Runtime::default())
 }
@@ -29,23 +35,41 @@ pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
 /// # Errors
 /// As [`open`]; [`Error::Model`] also where the device or the library is not there.
 pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
+    open_from(model, runtime, true)
+}
+
+/// Loads the model that a collection remembers, as [`open_with`] does, but fetches nothing.
+pub(crate) fn reopen(source: &str, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
+    open_from(source, runtime, false)
+}
+
+fn open_from(model: &str, runtime: &Runtime, fetch: bool) -> Result<Arc<dyn Embedder>> {
     if model == "builtin" {
         let builtin: Arc<dyn Embedder> = StaticEmbedder::builtin();
         return Ok(builtin);
     }
+    if is_url(model) {
+        return open_remote(model);
+    }
     let name = Name::parse(model);
+    if name.is_graph() {
+        return open_transformer(&Choice::of(name)?, runtime);
+    }
+    let located = models::locate(name.rest(), fetch)?;
+    let embedder = open_path(Name { path: &located.path, ..name }, runtime)?;
+    match located.hub {
+        Some(id) => Ok(Arc::new(Named::new(embedder, id.repository(), id.revision()))),
+        None => Ok(embedder),
+    }
+}
+
+fn open_path(name: Name<'_>, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
     let path = name.path;
-    if name.backend.is_some() || name.is_graph() {
+    if name.backend.is_some() {
         return open_transformer(&Choice::of(name)?, runtime);
     }
     if path.is_file() {
         return Ok(Arc::new(StaticEmbedder::from_table_file(path)?));
-    }
-    if !path.is_dir() {
-        return Err(Error::model(
-            model,
-            "there is no such directory. Name `builtin`, or the directory of a sentence-transformers or model2vec model",
-        ));
     }
     if super::builtin::is_static_model(path) {
         return Ok(Arc::new(StaticEmbedder::from_directory(path)?));
@@ -73,7 +97,13 @@ pub type Explained = Vec<(String, String, String)>;
 /// # Errors
 /// [`Error::Model`] where `model` is no transformer's directory or graph, or its files do not fit.
 pub fn explain(model: &str, runtime: &Runtime) -> Result<(ModelSpec, Explained)> {
-    let choice = Choice::of(Name::parse(model))?;
+    let name = Name::parse(model);
+    let located = if name.is_graph() {
+        Located { path: name.path.to_owned(), hub: None }
+    } else {
+        models::locate(name.rest(), true)?
+    };
+    let choice = Choice::of(Name { path: &located.path, ..name })?;
     let (directory, of_graph) = match &choice.graph {
         Some(graph) => describe_graph(&choice.directory, graph)?,
         None => {
@@ -85,6 +115,9 @@ pub fn explain(model: &str, runtime: &Runtime) -> Result<(ModelSpec, Explained)>
     directory.expect_embeddings()?;
     let mut spec = directory.spec()?;
     spec.id = choice.id();
+    if let Some(id) = &located.hub {
+        (spec.id, spec.revision) = (id.repository().to_owned(), id.revision().map(str::to_owned));
+    }
     spec.backend = choice.backend().name().into();
     spec.device = runtime.device.to_string();
     let precision = of_graph.iter().find(|(field, ..)| field == "precision").map(|(_, value, _)| value.clone());
@@ -94,6 +127,9 @@ pub fn explain(model: &str, runtime: &Runtime) -> Result<(ModelSpec, Explained)>
         ("backend".to_owned(), spec.backend.clone(), choice.reason.to_owned()),
         ("device".to_owned(), spec.device.clone(), asked.to_owned()),
     ];
+    if let Some(revision) = &spec.revision {
+        lines.push(("revision".to_owned(), revision.clone(), located.path.display().to_string()));
+    }
     lines.extend(of_graph);
     lines.extend(directory.explain());
     let digests = [("weights_digest", &spec.weights_digest), ("tokenizer_digest", &spec.tokenizer_digest)];
@@ -115,18 +151,53 @@ fn describe_graph(_: &Path, graph: &Path) -> Result<Described> {
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
+fn is_url(model: &str) -> bool {
+    model.starts_with("http://") || model.starts_with("https://")
+}
+
+#[cfg(feature = "remote")]
+fn open_remote(source: &str) -> Result<Arc<dyn Embedder>> {
+    Ok(Arc::new(super::remote::RemoteEmbedder::open(source)?))
+}
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(source: &str) -> Result<Arc<dyn Embedder>> {
+    Err(Error::FeatureMissing { what: format!("the model on a server {source}"), feature: "remote" })
+}
+
+/// Whether an engine of this build runs an architecture with such modules after pooling, as far as their names tell.
+pub fn runs(architecture: &str, modules: &[&str]) -> bool {
+    #[cfg(feature = "candle")]
+    let engine = super::candle::runs(architecture);
+    #[cfg(not(feature = "candle"))]
+    let engine = false;
+    (engine || architecture == "static") && modules.iter().all(|module| MODULES.contains(module))
+}
+
+/// The modules after pooling that the spec reads.
+const MODULES: [&str; 4] = ["Dense", "Dropout", "LayerNorm", "Normalize"];
+
 /// The name under which a collection remembers its model: paths are made absolute, so that the collection opens from
-/// any working directory.
+/// any working directory, and models of the hub have their commit.
 pub(crate) fn durable_source(model: &str) -> Result<String> {
-    if model == "builtin" {
+    if model == "builtin" || is_url(model) {
         return Ok(model.to_owned());
     }
     let name = Name::parse(model);
+    let of_backend = |place: String| match name.backend {
+        Some(backend) => format!("{}:{place}", backend.name()),
+        None => place,
+    };
+    if !name.is_graph()
+        && let Some(id) = models::locate(name.rest(), false)?.hub
+    {
+        return Ok(of_backend(id.to_string()));
+    }
     let absolute = absolute(&name).map_err(|error| Error::io(name.path, error))?;
     let absolute = absolute.into_os_string().into_string().map_err(|path| {
         Error::model(model, format!("its path is not valid UTF-8 ({}); move it", path.to_string_lossy()))
     })?;
-    Ok(name.backend.map_or_else(|| absolute.clone(), |backend| format!("{}:{absolute}", backend.name())))
+    Ok(of_backend(absolute))
 }
 
 /// The path from the root. A graph's file may be a link to where a cache keeps it, away from the files that belong to it,

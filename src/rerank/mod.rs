@@ -10,6 +10,10 @@
 #[cfg(feature = "transformers")]
 mod cross_encoder;
 mod open;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg(feature = "transformers")]
+mod yes_no;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +23,9 @@ use serde::Serialize;
 
 #[cfg(feature = "transformers")]
 pub use self::cross_encoder::CrossEncoder;
-pub use self::open::open;
+pub use self::open::{open, open_with};
+#[cfg(feature = "transformers")]
+pub use self::yes_no::YesNo;
 use crate::{Error, Result};
 
 /// The candidates that are judged unless the query says otherwise.

@@ -1,32 +1,62 @@
 //! Which reranker does this name mean?
+//!
+//! As for embedders, a name is a directory, `owner/name[@revision]` of the hub, or a backend and one of these; a graph may
+//! be named as well.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::Reranker;
-use crate::{Error, Result};
+use crate::embed::Runtime;
+use crate::embed::name::{Choice, Name};
+use crate::{Result, models};
 
-/// Loads a cross-encoder from its directory: a transformer with a head for classification.
+/// Loads a cross-encoder that the user named, from its directory or from the hub (`owner/name[@revision]`, fetched where it
+/// is not in the cache): a transformer with a head for classification, or a Qwen3 that answers yes or no. `http://host/v1#model`
+/// is one on a server that speaks Cohere's or Jina's dialect, `http://host` one of text-embeddings-inference.
 ///
 /// # Errors
-/// [`Error::Model`] where there is no such model or its files do not fit, [`Error::FeatureMissing`] where this build lacks
-/// the engine.
+/// [`crate::Error::Model`] where there is no such model or its files do not fit, [`crate::Error::FeatureMissing`] where
+/// this build lacks the engine.
 pub fn open(model: &str) -> Result<Arc<dyn Reranker>> {
-    let path = Path::new(model);
-    if !path.is_dir() {
-        let reason = "there is no such directory. Name the directory of a cross-encoder: config.json, tokenizer.json and \
-                      model.safetensors";
-        return Err(Error::model(model, reason));
+    open_with(model, &Runtime::default())
+}
+
+/// As [`open`], on the device and with the libraries that `runtime` names.
+///
+/// # Errors
+/// As [`open`]; [`crate::Error::Model`] also where the device or the library is not there.
+pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
+    if model.starts_with("http://") || model.starts_with("https://") {
+        return open_remote(model);
     }
-    open_cross_encoder(path)
+    let name = Name::parse(model);
+    if name.is_graph() {
+        return load(&Choice::of(name)?, runtime);
+    }
+    let located = models::locate(name.rest(), true)?;
+    load(&Choice::of(Name { path: &located.path, ..name })?, runtime)
+}
+
+#[cfg(feature = "remote")]
+fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
+    Ok(Arc::new(super::remote::Remote::new(source)?))
+}
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
+    Err(crate::Error::FeatureMissing { what: format!("the reranker on a server {source}"), feature: "remote" })
 }
 
 #[cfg(feature = "transformers")]
-fn open_cross_encoder(directory: &Path) -> Result<Arc<dyn Reranker>> {
-    Ok(Arc::new(super::CrossEncoder::open(directory)?))
+fn load(choice: &Choice, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
+    if let Some(model) = super::YesNo::of(choice)? {
+        return Ok(Arc::new(model));
+    }
+    Ok(Arc::new(super::CrossEncoder::load(choice, runtime)?))
 }
 
 #[cfg(not(feature = "transformers"))]
-fn open_cross_encoder(directory: &Path) -> Result<Arc<dyn Reranker>> {
-    Err(Error::FeatureMissing { what: format!("the cross-encoder in {}", directory.display()), feature: "candle" })
+fn load(choice: &Choice, _: &Runtime) -> Result<Arc<dyn Reranker>> {
+    let (what, feature) = (format!("the cross-encoder in {}", choice.id()), choice.backend().name());
+    Err(crate::Error::FeatureMissing { what, feature })
 }

@@ -360,6 +360,39 @@ fn models_show_prints_the_whole_specification() {
     shell.run(&["models", "show", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
 }
 
+/// A build that cannot ask anybody says what would bring it, and does not take the name for a directory.
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_model_of_the_hub_names_the_feature_that_it_needs() {
+    let shell = Shell::new();
+    shell.write_docs();
+    for line in [&["models", "pull", "owner/name"][..], &["models", "verify", "a/b"], &["models", "remove", "a/b"]] {
+        shell.run(line).expect_refusal(2, &["feature `hub`"]);
+    }
+    for model in ["owner/name", "all-MiniLM-L6-v2"] {
+        shell.run(&["add", "docs", "--model", model]).expect_refusal(2, &["feature `hub`", model]);
+    }
+    assert!(!exists(&shell.path("quiver.db")));
+}
+
+#[cfg(not(feature = "remote"))]
+#[test]
+fn a_model_on_a_server_names_the_feature_that_it_needs() {
+    let model = "http://127.0.0.1:9/v1#name";
+    Shell::new().run(&["embed", "--model", model]).expect_refusal(2, &["feature `remote`", model]);
+}
+
+#[test]
+fn models_list_shows_the_built_in_one_and_well_known_ones() {
+    let listed = Shell::new().json(&["models", "list", "--json"]);
+    assert_eq!(listed["builtin"]["id"], "builtin");
+    let known = listed["known"].as_array().unwrap();
+    let of = |id: &str| known.iter().find(|model| model["id"] == id).unwrap_or_else(|| panic!("no {id}"));
+    assert_eq!(of("sentence-transformers/all-MiniLM-L6-v2")["dims"], 384);
+    assert_eq!(of("minishlab/potion-base-8M")["runs"], true);
+    assert_eq!(of("sentence-transformers/clip-ViT-B-32")["runs"], false);
+}
+
 #[test]
 fn models_show_tells_the_source_of_every_field_of_a_directory() {
     let shell = Shell::new();

@@ -43,6 +43,11 @@ const ARCHITECTURES: [(&str, Loader); 11] = [
     ("gemma3_text", gemma3::load),
 ];
 
+/// Whether an architecture runs here, as its files call it or, JinaBERT v2, as people do.
+pub(crate) fn runs(architecture: &str) -> bool {
+    architecture == "jina_bert" || ARCHITECTURES.iter().any(|(name, _)| *name == architecture)
+}
+
 /// Those that have classification heads here.
 const CLASSIFIERS: [&str; 9] =
     ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert", "deberta-v2", "qwen3"];

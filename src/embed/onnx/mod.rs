@@ -115,7 +115,6 @@ pub(crate) fn load(directory: &Path, graph: &Path, runtime: &Runtime) -> Result<
 ///
 /// # Errors
 /// As [`load`].
-#[allow(dead_code, reason = "rerankers will ask for it; the tests do")]
 pub(crate) fn load_classifier(described: &ModelDirectory, graph: &Path, runtime: &Runtime) -> Result<Box<dyn Engine>> {
     let facts = facts(&described.path, graph)?;
     Ok(Box::new(Onnx::load(described, graph, &facts, runtime, Wanted::Logits)?))

@@ -392,7 +392,7 @@ fn graphs_that_do_not_fit_are_refused_by_name() {
         config["hidden_size"] = json!(40);
         fs::write(path, config.to_string()).unwrap();
     });
-    assert!(message.contains("gives 32 numbers in `last_hidden_state`, but config.json says 40"), "{message}");
+    assert!(message.contains("pools states of 32 numbers; the encoder's have 40"), "{message}");
 }
 
 #[test]

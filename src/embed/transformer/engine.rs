@@ -34,7 +34,6 @@ pub(crate) enum Output {
     /// A row for each token of each sequence: hidden states, to be pooled.
     Tokens,
     /// A row for each sequence: a finished vector, or logits.
-    #[allow(dead_code, reason = "no engine of this build gives them yet")]
     Sequences,
 }
 

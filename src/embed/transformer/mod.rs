@@ -205,15 +205,50 @@ fn load_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Bo
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
-/// Loads the engine that judges with this directory: an encoder with a head for classification.
+/// Reads a directory and loads the engine that judges with it: an encoder with a head for classification.
+pub(crate) fn load_classifier(choice: &Choice, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    match &choice.graph {
+        Some(graph) => judge_by_graph(&choice.directory, graph, runtime),
+        None => judge_by_safetensors(&choice.directory),
+    }
+}
+
 #[cfg(feature = "candle")]
-pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
-    super::candle::load_classifier(directory)
+fn judge_by_safetensors(directory: &Path) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    let directory = ModelDirectory::read(directory)?;
+    directory.check_weights()?;
+    let engine = super::candle::load_classifier(&directory)?;
+    Ok((directory, engine))
 }
 
 #[cfg(not(feature = "candle"))]
-pub(crate) fn load_classifier(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+fn judge_by_safetensors(directory: &Path) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    let directory = ModelDirectory::read(directory)?;
     Err(Error::FeatureMissing { what: format!("the cross-encoder in {}", directory.name()), feature: "candle" })
+}
+
+#[cfg(feature = "onnx")]
+fn judge_by_graph(directory: &Path, graph: &Path, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    let (directory, _) = super::onnx::describe(directory, graph)?;
+    let engine = super::onnx::load_classifier(&directory, graph, runtime)?;
+    Ok((directory, engine))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn judge_by_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+    Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
+}
+
+/// Reads a directory of safetensors and loads a language model that judges by the logits of two of its tokens.
+#[cfg(feature = "candle")]
+pub(crate) fn load_yes_no(directory: &ModelDirectory, yes: u32, no: u32) -> Result<Box<dyn Engine>> {
+    directory.check_weights()?;
+    super::candle::load_yes_no(directory, yes, no)
+}
+
+#[cfg(not(feature = "candle"))]
+pub(crate) fn load_yes_no(directory: &ModelDirectory, _: u32, _: u32) -> Result<Box<dyn Engine>> {
+    Err(Error::FeatureMissing { what: format!("the reranker in {}", directory.name()), feature: "candle" })
 }
 
 /// Runs `run` over packs of sequences, each on a core of its own, and puts the rows that it makes of each sequence (as many

@@ -91,6 +91,17 @@ impl Tokens {
         Ok(self.encode(prompt)?.ids.len() - usize::from(!self.after.is_empty()))
     }
 
+    /// The id of a token of the vocabulary.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The ids of `text` without special tokens and without any limit. Special tokens that are written out in it count as
+    /// such.
+    pub(crate) fn bare(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.plain(text)?.get_ids().to_vec())
+    }
+
     /// One token between the special ones, as if it were a text.
     pub(crate) fn alone(&self, id: u32) -> Vec<u32> {
         [self.before.as_slice(), &[id], &self.after].concat()
