@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quiverdb::{Blame, Database, Document, Error};
+use quiverdb::{Blame, CollectionConfig, Database, Document, Error};
 
 use crate::scenes::{child, folder, role};
 
@@ -50,6 +50,32 @@ fn another_name_for_the_same_folder_is_refused_as_well() {
         &folder.path().join("./../").join(folder.path().file_name().unwrap()).join("a.db"),
         std::process::id(),
     );
+}
+
+#[test]
+fn a_database_stays_the_same_one_when_the_process_changes_its_working_folder() {
+    const NAME: &str = "lock::a_database_stays_the_same_one_when_the_process_changes_its_working_folder";
+    if role().is_some() {
+        let db = Database::open("a.db").unwrap();
+        let points = db.collection_with("points", CollectionConfig::new().external(2)).unwrap();
+        std::env::set_current_dir("elsewhere").unwrap();
+        let point = |id: i64| Document::new(id, "").vector(vec![1.0, id as f32]);
+        points.add_many((0..8_192).map(point)).unwrap();
+        let stats = points.stats().unwrap();
+        assert!(stats.segments == 1 && stats.bytes_on_disk > 0, "{stats:?}");
+        return;
+    }
+    let folder = folder();
+    let (here, elsewhere) = (folder.path().join("a.db"), folder.path().join("elsewhere").join("a.db"));
+    // Where the first segment of the other database would be, another one has its own.
+    let theirs = elsewhere.join("segments").join("1-0");
+    std::fs::create_dir_all(&theirs).unwrap();
+    std::fs::write(theirs.join("MANIFEST"), "a stranger's").unwrap();
+    let output = child(NAME, "child", folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_to_string(theirs.join("MANIFEST")).unwrap(), "a stranger's");
+    assert!(here.join("segments").join("1-0").join("MANIFEST").is_file());
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) fn segment_folder(folder: &Path, collection: u32, number: u32) -> Pat
     folder.join(SEGMENTS_FOLDER).join(format!("{collection}-{number}"))
 }
 
-/// Opens the database in a folder, and makes both where they are not there.
+/// Opens the database in a folder, whose path is absolute, and makes both where they are not there.
 ///
 /// # Errors
 /// [`Error::Locked`] where it is open elsewhere; [`Error::NewerFormat`]; [`Error::Io`]; [`Error::Corrupt`].

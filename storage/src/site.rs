@@ -38,20 +38,18 @@ fn identity(_: &Metadata) -> Identity {
 }
 
 impl Site {
-    /// Notes these files of a folder as they are now. The folder's lock is held.
+    /// Notes these files of a folder, whose path is absolute, as they are now. The folder's lock is held.
     ///
     /// # Errors
     /// [`Error::Io`] where one is not there.
     pub(crate) fn new(folder: &Path, names: &[&str]) -> Result<Self> {
-        // The process may change its working folder.
-        let folder = std::path::absolute(folder).map_err(|source| io_error(folder, source))?;
         let file = |name: &&str| {
             let path = folder.join(name);
             let metadata = std::fs::metadata(&path).map_err(|source| io_error(&path, source))?;
             Ok((path, identity(&metadata)))
         };
         let files = names.iter().map(file).collect::<Result<_>>()?;
-        Ok(Self { folder, files })
+        Ok(Self { folder: folder.to_owned(), files })
     }
 
     /// Whether all is where it was.

@@ -43,9 +43,11 @@ impl Store {
 
     pub(crate) fn open_tuned(path: &Path, quick_repair_bytes_min: u64, watch: Arc<Watch>) -> Result<Self> {
         expect_known()?;
-        let (handle, lock) = files::open(path, watch)?;
+        // The process may change its working folder, and another database be there.
+        let folder = std::path::absolute(path).map_err(|source| files::io_error(path, source))?;
+        let (handle, lock) = files::open(&folder, watch)?;
         let unclean = lock.was_left();
-        let mut engine = Engine::new(handle, Some(path.to_owned()), Some(lock), quick_repair_bytes_min);
+        let mut engine = Engine::new(handle, Some(folder), Some(lock), quick_repair_bytes_min);
         engine.settle_in()?;
         let engine = Arc::new(engine);
         engine.space.renew();
