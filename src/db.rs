@@ -266,6 +266,11 @@ pub struct Collection {
 }
 
 impl Collection {
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// The name that it was opened by.
     pub fn name(&self) -> &str {
         &self.parts.info.name
@@ -309,7 +314,8 @@ impl Collection {
     /// and the rest goes on.
     ///
     /// # Errors
-    /// Where the disk fails; what was committed before stays.
+    /// Where the disk fails; what was committed before stays. That a segment cannot be built is an error only once 384 MiB
+    /// of vectors are in memory for want of it.
     pub fn add_many(&self, documents: impl IntoIterator<Item = Document>) -> Result<AddReport> {
         self.add_with(documents.into_iter().map(Ok), &AddOptions::default())
     }

@@ -64,8 +64,10 @@ pub(crate) fn add(
             add_batch(parts, batch, options, &mut report)?;
         }
         if !options.dry_run {
-            parts.store.seal_soon(parts.info.id, SEALED_MEANWHILE);
-            let_sealing_catch_up(parts, options);
+            let Unsealed { begin, most } =
+                Unsealed::of(parts.info.settings.spaces.iter().map(|space| space.dims).sum());
+            parts.store.seal_soon(parts.info.id, begin);
+            let_sealing_catch_up(parts, options, most)?;
         }
         report.seconds = start.elapsed().as_secs_f64();
         if let Some(progress) = options.progress {
@@ -104,7 +106,7 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
 }
 
 /// Segments are derived: where they cannot be built, what was committed stays and search is right without them. So a
-/// failure is no failure of the add; the next one tries again.
+/// failure is no failure of the add, as long as memory suffices; the next one tries again.
 fn seal(parts: &Parts) {
     let _ = parts.store.seal(parts.info.id);
 }
@@ -114,19 +116,43 @@ fn seal(parts: &Parts) {
 const SEALED_MEANWHILE: u64 = 65_536;
 
 /// Bytes of vectors that wait in memory to be sealed: a thread that adds faster than another seals waits. Larger segments
-/// are merged again less often (a million vectors of 384 dimensions: each is built 1.6 times).
+/// are merged again less often (a million vectors of 384 dimensions: each is built 1.6 times). Beyond 12,288 numbers a
+/// chunk it is more, because the smallest segment is of 8,192 chunks.
 const UNSEALED_BYTES_MAX: usize = 384 << 20;
+
+/// The chunks of a collection that may wait in memory.
+#[derive(Debug, PartialEq, Eq)]
+struct Unsealed {
+    /// So many, and a thread begins to seal them.
+    begin: u64,
+    /// More, and whoever adds waits.
+    most: u64,
+}
+
+impl Unsealed {
+    /// Of chunks with so many numbers in all of their spaces.
+    fn of(dims: usize) -> Self {
+        let most = (UNSEALED_BYTES_MAX / size_of::<f32>() / dims.max(1)) as u64;
+        Self { begin: SEALED_MEANWHILE.min(most), most }
+    }
+}
+
 /// How often a thread that waits looks.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// A failure is none of the add, as in [`seal`].
-fn let_sealing_catch_up(parts: &Parts, options: &AddOptions<'_>) {
-    let dims: usize = parts.info.settings.spaces.iter().map(|space| space.dims).sum();
-    let chunks_max = (UNSEALED_BYTES_MAX / size_of::<f32>() / dims.max(1)) as u64;
+/// Waits while too many chunks are in memory. Where nobody is at work on them, because the last attempts failed, it seals
+/// them itself: to go on would fill the memory, so here a failure is one of the add, and what was committed stays.
+fn let_sealing_catch_up(parts: &Parts, options: &AddOptions<'_>, chunks_max: u64) -> Result<()> {
     let cancelled = || options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
-    while parts.store.sealing_backlog(parts.info.id).is_ok_and(|chunks| chunks > chunks_max) && !cancelled() {
-        std::thread::sleep(WAIT);
+    while parts.store.sealing_backlog(parts.info.id)? > chunks_max && !cancelled() {
+        if parts.store.is_sealing() {
+            std::thread::sleep(WAIT);
+        } else if !parts.store.seal(parts.info.id)? {
+            // In memory there are no segments, and none is of so few.
+            break;
+        }
     }
+    Ok(())
 }
 
 fn next_batch_size(size: usize, took: Duration) -> usize {
@@ -709,4 +735,46 @@ fn commit(parts: &Parts, operations: Vec<Operation>, report: &mut AddReport) -> 
     report.added += written.added;
     report.replaced += documents - written.added;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{CollectionConfig, Database};
+
+    #[test]
+    fn sealing_begins_before_memory_is_used_up_however_wide_vectors_are() {
+        assert_eq!(Unsealed::of(384), Unsealed { begin: 65_536, most: 262_144 });
+        assert_eq!(Unsealed::of(4_096), Unsealed { begin: 24_576, most: 24_576 });
+        assert_eq!(Unsealed::of(0).begin, SEALED_MEANWHILE);
+    }
+
+    #[test]
+    fn whoever_adds_more_than_memory_takes_is_told_why_it_cannot_be_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Database::open(folder.path()).unwrap();
+        let points = db.collection_with("points", CollectionConfig::new().external(2)).unwrap();
+        let in_the_way = folder.path().join("segments");
+        std::fs::write(&in_the_way, "a file").unwrap();
+        let point = |id: i64| Document::new(id, "").vector(vec![1.0, id as f32]);
+        points.add_many((0..8_192).map(point)).unwrap();
+        let (parts, options) = (points.parts(), AddOptions::default());
+        let_sealing_catch_up(parts, &options, 8_192).unwrap();
+        let error = let_sealing_catch_up(parts, &options, 8_191).unwrap_err().to_string();
+        assert!(error.contains("segments"), "{error}");
+        assert_eq!(points.count().unwrap(), 8_192);
+        std::fs::remove_file(&in_the_way).unwrap();
+        let_sealing_catch_up(parts, &options, 8_191).unwrap();
+        assert_eq!(parts.store.sealing_backlog(parts.info.id).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_can_never_be_sealed_is_not_waited_for() {
+        let db = Database::in_memory().unwrap();
+        let points = db.collection_with("points", CollectionConfig::new().external(1)).unwrap();
+        points.add(Document::new(1, "").vector(vec![1.0])).unwrap();
+        let_sealing_catch_up(points.parts(), &AddOptions::default(), 0).unwrap();
+    }
 }

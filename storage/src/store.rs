@@ -285,16 +285,19 @@ impl Store {
         self.0.failures.last(collection.0)
     }
 
-    /// How many chunks of a collection wait in memory for the thread that [`Store::seal_soon`] began; 0 where it is not at
-    /// work. Whoever adds faster than it seals lets it catch up, so that memory stays bounded.
+    /// How many chunks of a collection are in memory, because no segment holds them yet. Whoever adds faster than a thread
+    /// seals lets it catch up while [`Store::is_sealing`], and else calls [`Store::seal`], whose error tells why nobody did;
+    /// so memory stays bounded.
     ///
     /// # Errors
     /// [`Error::UnknownCollection`]; [`Error::Corrupt`].
     pub fn sealing_backlog(&self, collection: CollectionId) -> Result<u64> {
-        if !self.1.is_busy() {
-            return Ok(0);
-        }
         Ok(seal::unsealed(&*self.0.current_view(collection)?))
+    }
+
+    /// Whether a thread that [`Store::seal_soon`] began is at work, for whichever collection.
+    pub fn is_sealing(&self) -> bool {
+        self.1.is_busy()
     }
 
     /// Gives back what deleted and replaced documents take on disk: vectors are moved together, all segments of a

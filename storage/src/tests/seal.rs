@@ -107,13 +107,15 @@ fn a_tail_of_8192_chunks_is_sealed() {
 }
 
 #[test]
-fn what_waits_to_be_sealed_is_told_while_the_thread_is_at_work() {
+fn what_waits_to_be_sealed_is_told_and_whether_somebody_is_at_work() {
     let folder = tempfile::tempdir().unwrap();
     let (store, notes) = on_disk(folder.path(), 4);
     fill(&store, notes, &mut Random::new(5), 0..8_200);
-    assert_eq!(store.sealing_backlog(notes).unwrap(), 0, "nobody is at work");
+    assert!(!store.is_sealing());
+    assert_eq!(store.sealing_backlog(notes).unwrap(), 8_200, "whether anybody is at work or not");
     let turn = store.0.sealing.lock().unwrap();
     store.seal_soon(notes, 0);
+    assert!(store.is_sealing());
     assert_eq!(store.sealing_backlog(notes).unwrap(), 8_200);
     drop(turn);
     while store.sealing_backlog(notes).unwrap() > 0 {
