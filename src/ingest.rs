@@ -397,12 +397,11 @@ fn refuse_other_file(snapshot: &Snapshot, id: &DocumentId, metadata: &Map<String
 /// Chunks a document, and finds the vectors that can be kept.
 fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Prepared> {
     let Examined { document, metadata, digest, stored } = examined;
-    let splitter = match (&document.vector, parts.space().embedder()) {
-        (Some(_), _) => None,
-        (None, embedder) => {
-            Some(Splitter::new(parts, embedder?.ok_or_else(|| no_vector(parts, &document))?.as_ref(), &document))
-        }
+    let embedder = match &document.vector {
+        Some(_) => None,
+        None => Some(parts.space().embedder()?.ok_or_else(|| no_vector(parts, &document))?),
     };
+    let splitter = embedder.as_ref().map(|embedder| Splitter::new(parts, embedder.as_ref(), &document));
     let mut chunks = match &splitter {
         Some(splitter) => chunks_of(splitter),
         None => vec![whole(parts, &document)?],

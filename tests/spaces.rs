@@ -538,3 +538,18 @@ fn one_space_is_stored_as_before_there_were_several() {
     let further = r#""spaces":{"b":{"model":null},"c":{"model":null}}}"#;
     assert!(dump.contains(further) && dump.contains("digest e2229abf60a0115cd664d56d4276c5c1"), "{dump}");
 }
+
+#[test]
+fn documents_that_bring_their_vectors_load_no_model() {
+    let folder = folder();
+    let path = folder.path().join("a.db");
+    drop(Database::open(&path).unwrap().collection("notes").unwrap());
+    let db = Database::open(&path).unwrap();
+    let notes = db.open_collection("notes").unwrap();
+    let dims = notes.stats().unwrap().dims;
+    notes.add(Document::new("a", "One.").vector(vec![1.0; dims])).unwrap();
+    notes.add_many([Document::new("b", "Two.").vector(vec![1.0; dims])]).unwrap();
+    assert_eq!(db.models(), []);
+    notes.add(Document::new("c", "Three.")).unwrap();
+    assert_eq!(db.models().len(), 1);
+}
