@@ -9,7 +9,7 @@ mod second_look;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quiverdb_storage::{ChunkNumber, Nearest, RoaringBitmap, Snapshot, TextHits, TextMatches};
 use serde_json::Value;
@@ -42,16 +42,20 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let scope = Scope { allowed, matches };
     let mut depth = query.candidates.unwrap_or_else(|| depth(query, mode)).max(query.limit);
     let mut second_look = SecondLook::of(parts, query, question.words.as_deref())?;
-    let (ranked, retrieved, degraded, plan) = loop {
+    let (mut retrieving, mut ranking) = (Duration::ZERO, Duration::ZERO);
+    let (ranked, degraded, plan) = loop {
+        let begun = Instant::now();
         let legs = retrieve(snapshot, &question, &scope, depth)?;
         let retrieved = Instant::now();
+        retrieving += retrieved - begun;
         let ranked = rank(snapshot, &question, &legs, second_look.as_mut())?;
+        ranking += retrieved.elapsed();
         // Grouping folds chunks into documents: ask deeper until there are enough, or no more.
         if ranked.len() >= query.limit || !legs.may_have_more(depth) || !query.group {
             let mut left_out = degraded(space, &legs, &scope, query_cut);
             left_out.extend(second_look.as_ref().and_then(SecondLook::degraded));
             let left_out = (!left_out.is_empty()).then(|| left_out.join(". "));
-            break (ranked, retrieved, left_out, legs.dense.segments);
+            break (ranked, left_out, legs.dense.segments);
         }
         depth *= 4;
     };
@@ -59,14 +63,14 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let hits = ranked.into_iter().map(Candidate::into_hit).collect();
 
     let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
-    let rerank_ms = second_look.map_or(0.0, |look| look.spent().as_secs_f64() * 1e3);
+    let reranking = second_look.map_or(Duration::ZERO, |look| look.spent());
     let end = Instant::now();
     let timings_ms = Timings {
         embed: ms(start, embedded),
         filter: ms(embedded, filtered),
-        retrieve: ms(filtered, retrieved),
-        fuse: ms(retrieved, fused) - rerank_ms,
-        rerank: rerank_ms,
+        retrieve: retrieving.as_secs_f64() * 1e3,
+        fuse: ranking.saturating_sub(reranking).as_secs_f64() * 1e3,
+        rerank: reranking.as_secs_f64() * 1e3,
         hydrate: ms(fused, end),
         total: ms(start, end),
     };
@@ -405,9 +409,11 @@ fn diversify(
 }
 
 impl Candidate {
-    /// The order of scores, best first.
+    /// The order of scores, best first; of equal ones what was judged stands before what was not, whose logit means nothing.
     fn before(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(other.logit.total_cmp(&self.logit))
+        let was_judged = |candidate: &Self| candidate.scores.rerank.is_some();
+        let by_judgement = was_judged(other).cmp(&was_judged(self));
+        other.score.total_cmp(&self.score).then(by_judgement).then(other.logit.total_cmp(&self.logit))
     }
 
     /// Reads its passage, once.

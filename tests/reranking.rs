@@ -1,8 +1,9 @@
 //! What does a reranker change in a search, and what when it fails or runs out of time?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use quiverdb::models::LoadState;
@@ -120,6 +121,56 @@ fn a_chunk_is_judged_once_even_where_grouping_asks_deeper() -> Result<()> {
     let hits = many.search(query().limit(2).group(true).rerank(rerank))?.hits;
     assert_eq!(hits.len(), 2);
     assert!(model.judged.load(Ordering::Relaxed) as u64 <= many.stats()?.chunks);
+    Ok(())
+}
+
+/// Finds every passage hopeless, after some thought about the first ones.
+struct Hopeless(RerankerSpec, AtomicUsize);
+
+impl Reranker for Hopeless {
+    fn spec(&self) -> &RerankerSpec {
+        &self.0
+    }
+
+    fn judge(&self, _query: &str, passages: &[&str]) -> quiverdb::Result<Vec<Judgement>> {
+        let thought = if self.1.fetch_add(1, Ordering::Relaxed) == 0 { 200 } else { 0 };
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(thought) {
+            std::hint::spin_loop();
+        }
+        Ok(vec![Judgement::of_logit(-200.0); passages.len()])
+    }
+}
+
+#[test]
+fn what_was_judged_hopeless_stands_before_what_was_not_judged() -> Result<()> {
+    let boats = boats()?;
+    let plain: Vec<_> = boats.search(query().limit(40))?.hits.into_iter().map(|hit| hit.document).collect();
+    let rerank = Rerank::with(Arc::new(Hopeless(RerankerSpec::new("hopeless"), AtomicUsize::new(1))));
+    let rerank = rerank.depth(40).budget(Duration::ZERO);
+    let hits = boats.search(query().limit(40).rerank(rerank))?.hits;
+    let judged = hits.iter().take_while(|hit| hit.scores.rerank.is_some()).count();
+    assert!((1..40).contains(&judged), "{judged}");
+    assert!(hits[judged..].iter().all(|hit| hit.scores.rerank.is_none()));
+    let ids =
+        |range: std::ops::Range<usize>| hits[range].iter().map(|hit| hit.document.clone()).collect::<HashSet<_>>();
+    assert_eq!(ids(0..judged), plain[..judged].iter().cloned().collect());
+    Ok(())
+}
+
+#[test]
+fn no_time_is_negative_where_grouping_asks_twice() -> Result<()> {
+    let many = Database::in_memory()?.collection_with("c", quiverdb::CollectionConfig::new().chunk_tokens(8))?;
+    let text: String = (0..600).map(|number| format!("The river boats of pier {number}. ")).collect();
+    many.add(Document::new("long", text))?;
+    many.add(Document::new("short", "A word about river boats 5."))?;
+    let model = Arc::new(Hopeless(RerankerSpec::new("hopeless"), AtomicUsize::new(0)));
+    let results = many.search(query().limit(2).group(true).rerank(Rerank::with(model.clone()).depth(100)))?;
+    assert!(model.1.load(Ordering::Relaxed) > 1, "it was asked once only");
+    let times = results.timings_ms;
+    assert!(times.fuse >= 0.0 && times.retrieve > 0.0 && times.rerank >= 200.0, "{times:?}");
+    let parts = times.embed + times.filter + times.retrieve + times.fuse + times.rerank + times.hydrate;
+    assert!(parts <= times.total + 0.01, "{times:?}");
     Ok(())
 }
 

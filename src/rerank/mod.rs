@@ -188,7 +188,8 @@ impl PartialEq for Rerank {
 /// there was time for: those of the first passages, in their order.
 ///
 /// # Errors
-/// What the model says, and [`Error::Embedding`] where it gives too few judgements or one that is no number.
+/// What the model says, and [`Error::Embedding`] where it does not give as many judgements as there are passages, or a score
+/// that is no probability, or a logit that is no number.
 pub fn rerank(
     model: &dyn Reranker,
     query: &str,
@@ -203,14 +204,26 @@ pub fn rerank(
             break;
         }
         let judged = model.judge(query, passages)?;
-        if judged.len() != passages.len() || judged.iter().any(|judgement| judgement.score.is_nan()) {
-            let (id, got, wanted) = (&model.spec().id, judged.len(), passages.len());
-            let reason = format!("{id} gave {got} judgements of {wanted} passages, or one that is not a number");
-            return Err(Error::Embedding(reason));
-        }
+        expect(model.spec(), &judged, passages.len())?;
         judgements.extend(judged);
     }
     Ok(judgements)
+}
+
+/// Refuses what cannot be ordered.
+fn expect(spec: &RerankerSpec, judged: &[Judgement], passages: usize) -> Result<()> {
+    let id = &spec.id;
+    if judged.len() != passages {
+        return Err(Error::Embedding(format!("{id} gave {} judgements of {passages} passages", judged.len())));
+    }
+    let is_usable = |judgement: &&Judgement| (0.0..=1.0).contains(&judgement.score) && !judgement.logit.is_nan();
+    match judged.iter().find(|judgement| !is_usable(judgement)) {
+        Some(Judgement { score, logit, .. }) => Err(Error::Embedding(format!(
+            "{id} gave the score {score} and the logit {logit}; a score must lie between 0 and 1 and a logit be a number. \
+             `Judgement::of_logit` makes both of any number"
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +266,22 @@ mod tests {
         let relaxed = rerank(&model, "q", &passages, Some(Duration::from_secs(3600))).unwrap();
         assert_eq!(relaxed.len(), passages.len());
         assert!(rerank(&model, "q", &[], None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn judgements_that_cannot_be_ordered_are_refused() {
+        let judged = |score, logit| {
+            let judgement = Judgement { score, logit, truncated: false };
+            expect(&RerankerSpec::new("yours"), &[judgement], 1)
+        };
+        for (score, logit) in [(0.0, f32::NEG_INFINITY), (1.0, 30.0), (0.5, 0.0)] {
+            judged(score, logit).unwrap();
+        }
+        for (score, logit) in [(-0.1, 0.0), (1.1, 0.0), (f32::NAN, 0.0), (0.5, f32::NAN), (f32::INFINITY, 0.0)] {
+            let error = judged(score, logit).unwrap_err().to_string();
+            assert!(error.contains("yours gave the score"), "{error}");
+        }
+        assert!(expect(&RerankerSpec::new("yours"), &[], 1).unwrap_err().to_string().contains("0 judgements of 1"));
     }
 
     #[test]
