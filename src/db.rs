@@ -355,7 +355,7 @@ impl Collection {
     /// # Errors
     /// Where the disk fails; then none is deleted.
     pub fn delete_matching(&self, filter: &Filter) -> Result<u64> {
-        let ids = self.parts.store.snapshot(self.parts.info.id)?.matching_documents(filter)?;
+        let ids = self.parts.store.matching_documents(self.parts.info.id, filter)?;
         self.delete_many(&ids)
     }
 

@@ -189,6 +189,7 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
     let snapshot = parts.store.snapshot(parts.info.id)?;
     let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
     let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
+    drop(snapshot);
     // Where a model cannot be had, that is the error, and no fault of these documents.
     for space in parts.spaces() {
         let is_read = |examined: &Examined| !space.is_default() || examined.document.vector.is_none();
@@ -196,6 +197,8 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
             space.embedder()?;
         }
     }
+    // That may have taken minutes, in which another writer may have ended a snapshot.
+    let snapshot = parts.store.snapshot(parts.info.id)?;
     let of_each = |examined: Examined| (examined.document.id.clone(), prepare(parts, &snapshot, examined));
     let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
     let mut prepared = Vec::with_capacity(outcomes.len());
@@ -209,6 +212,8 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
     if options.dry_run {
         return forecast(&snapshot, &prepared, report);
     }
+    // The pages that it keeps are not needed while the models work.
+    drop(snapshot);
     let operations = embed_batch(parts, prepared, report)?;
     commit(parts, operations, report)
 }

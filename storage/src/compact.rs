@@ -51,10 +51,10 @@ pub(crate) fn compact(engine: &Arc<Engine>, collections: &[CollectionId]) -> Res
 /// Writes the documents anew whose vectors lie in sparse blocks.
 fn thin_out(engine: &Arc<Engine>, collection: CollectionId) -> Result<u64> {
     let mut moved = 0;
-    let mut ids = in_sparse_blocks(&snapshot(engine, collection)?)?.into_iter().peekable();
+    let mut ids = in_sparse_blocks(&Snapshot::kept(engine, collection)?)?.into_iter().peekable();
     while ids.peek().is_some() {
         // A snapshot for each batch: an old one keeps the pages that are to go.
-        let snapshot = snapshot(engine, collection)?;
+        let snapshot = Snapshot::kept(engine, collection)?;
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_DOCUMENTS && bytes < BATCH_BYTES {
@@ -68,10 +68,6 @@ fn thin_out(engine: &Arc<Engine>, collection: CollectionId) -> Result<u64> {
         moved += write::rewrite(engine, collection, batch)?.replaced;
     }
     Ok(moved)
-}
-
-fn snapshot(engine: &Arc<Engine>, collection: CollectionId) -> Result<Snapshot> {
-    Ok(Snapshot::new(Arc::clone(engine), collection, engine.pin(collection)?))
 }
 
 /// The documents that have a chunk in a sparse block of any space.

@@ -23,7 +23,7 @@ impl Store {
         damage_as_error("the database", || {
             let mut out = String::new();
             for info in self.collections()? {
-                collection(&mut out, &self.snapshot(info.id)?, &info)?;
+                collection(&mut out, &Snapshot::kept(&self.0, info.id)?, &info)?;
             }
             Ok(out)
         })

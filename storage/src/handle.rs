@@ -226,6 +226,11 @@ impl Reading {
         readers.places().leases.insert(ticket, Arc::downgrade(&lease));
         lease
     }
+
+    /// One that the database does not take back.
+    pub(crate) fn keep(self) -> Arc<Lease> {
+        Arc::new(Lease(RwLock::new(Some(self))))
+    }
 }
 
 /// A read transaction that the database may take back.

@@ -18,7 +18,7 @@ use crate::codec::{
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
 use crate::guard::damage_as_error;
-use crate::handle::Lease;
+use crate::handle::{Lease, Reading};
 use crate::keys::{decode_id, encode_id};
 use crate::load::{space_record, stand_in};
 use crate::tables::{CHUNKS, DOCUMENT_IDS, DOCUMENTS, METADATA, TEXTS, VECTORS};
@@ -84,8 +84,22 @@ impl std::fmt::Debug for Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(engine: Arc<Engine>, collection: CollectionId, pinned: Pinned) -> Self {
+        Self::of(engine, collection, pinned, Reading::lease)
+    }
+
+    /// One that no write ends, however old it becomes: for work of our own, which lets it go.
+    pub(crate) fn kept(engine: &Arc<Engine>, collection: CollectionId) -> Result<Self> {
+        Ok(Self::of(Arc::clone(engine), collection, engine.pin(collection)?, Reading::keep))
+    }
+
+    fn of(
+        engine: Arc<Engine>,
+        collection: CollectionId,
+        pinned: Pinned,
+        lease: impl FnOnce(Reading) -> Arc<Lease>,
+    ) -> Self {
         let Pinned { transaction, record, view } = pinned;
-        Self(Arc::new(Inner { collection: collection.0, record, view, lease: transaction.lease(), _engine: engine }))
+        Self(Arc::new(Inner { collection: collection.0, record, view, lease: lease(transaction), _engine: engine }))
     }
 
     /// The view, where nothing that it is made of is damaged.

@@ -22,8 +22,8 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    CollectionId, CollectionInfo, CollectionSettings, Compacted, Error, Operation, Result, Scrub, Snapshot, SpaceId,
-    SpaceSettings, Written, check, compact, files, rows, scrub, seal, write,
+    CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error, Filter, Operation, Result, Scrub,
+    Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -258,6 +258,15 @@ impl Store {
             }
             Ok(Snapshot::new(Arc::clone(&self.0), collection, pinned))
         })
+    }
+
+    /// The ids of the documents that match now, as [`Snapshot::matching_documents`], but whatever the greatest age of
+    /// snapshots is: that a writer is busy does not end this.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot`] and [`Snapshot::matching_documents`].
+    pub fn matching_documents(&self, collection: CollectionId, filter: &Filter) -> Result<Vec<DocumentId>> {
+        damage_as_error("the database", || Snapshot::kept(&self.0, collection)?.matching_documents(filter))
     }
 
     /// Moves the newest chunks of a collection into a segment where there are 8,192 or more of them, and builds again what

@@ -204,6 +204,22 @@ fn a_snapshot_that_is_held_makes_the_file_grow_and_one_that_was_let_go_or_ended_
 }
 
 #[test]
+fn no_write_ends_the_snapshots_of_our_own_work() {
+    let (store, notes) = in_memory(4, Metric::Cosine);
+    let mut random = Random::new(68);
+    let mut write = |id: i64| store.write(notes, vec![put(random_document(&mut random, id, 4))]).unwrap();
+    write(1);
+    store.set_snapshot_age_max(Some(Duration::ZERO));
+    let (lent, kept) = (store.snapshot(notes).unwrap(), Snapshot::kept(&store.0, notes).unwrap());
+    write(2);
+    assert!(matches!(lent.ids(), Err(Error::Expired)));
+    assert_eq!(kept.ids().unwrap(), [1.into()]);
+    assert!(store.oldest_snapshot_age().is_some(), "it is counted");
+    drop((lent, kept));
+    assert_eq!(store.oldest_snapshot_age(), None);
+}
+
+#[test]
 fn a_read_under_way_goes_on_when_its_snapshot_is_ended() {
     let (store, notes) = in_memory(4, Metric::Cosine);
     let mut random = Random::new(67);
