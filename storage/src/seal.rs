@@ -271,7 +271,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: Pinne
     let (digest, chunks) = match build_folder(engine, &target, &reader, &view, plan) {
         Ok(built) => built,
         Err(error) => {
-            remove(&target);
+            remove_own(engine, &target);
             return Err(error);
         }
     };
@@ -285,7 +285,7 @@ fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: Pinne
     match &published {
         // Where it is not known whether redb names the folder, the next open removes it or not.
         Err(Error::Unconfirmed(_) | Error::Poisoned(_) | Error::Io { .. }) => {}
-        Err(_) => remove(&target),
+        Err(_) => remove_own(engine, &target),
         Ok(()) => remove_folders(engine, collection.0, &plan.replaces),
     }
     published
@@ -318,7 +318,7 @@ fn build_folder(
         Ok(built)
     });
     if built.is_err() {
-        remove(&fresh);
+        remove_own(engine, &fresh);
     }
     built
 }
@@ -418,6 +418,13 @@ fn make_parent(parent: &Path) -> Result<()> {
     sync_folder(parent.parent().unwrap_or(parent))
 }
 
+/// As [`remove`], unless another database may be there now, with segments of its own.
+fn remove_own(engine: &Engine, folder: &Path) {
+    if engine.confirm_site().is_ok() {
+        remove(folder);
+    }
+}
+
 /// Removes a segment's folder. What cannot be removed now (Windows keeps mapped files) goes at the next open.
 fn remove(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
@@ -479,10 +486,10 @@ fn numbers_of(name: &str) -> Option<((u32, u32), bool)> {
     (format!("{}-{}", pair.0, pair.1) == stem).then_some((pair, finished))
 }
 
-/// Removes the folders of a collection that was dropped.
+/// Removes the folders of segments that redb does not name any more.
 pub(crate) fn remove_folders(engine: &Engine, collection: u32, numbers: &[u32]) {
     if let Some(folder) = engine.folder() {
-        numbers.iter().for_each(|number| remove(&segment_folder(folder, collection, *number)));
+        numbers.iter().for_each(|number| remove_own(engine, &segment_folder(folder, collection, *number)));
     }
 }
 

@@ -183,6 +183,7 @@ impl Store {
     /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         damage_as_error("the database", || {
+            self.0.confirm_site()?;
             self.0.space.ask_to_remove();
             let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let mut writer = self.0.writer()?;

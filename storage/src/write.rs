@@ -45,6 +45,8 @@ pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operat
     batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
     let batch = last_of_each(batch);
     let removes = batch.iter().all(|operation| matches!(operation, Operation::Delete(_)));
+    // Another database may be there now, with a reserve of its own.
+    engine.confirm_site()?;
     if removes {
         engine.space.ask_to_remove();
     } else {
@@ -58,7 +60,7 @@ pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operat
     };
     match attempt() {
         // The reserve is for this.
-        Err(Error::DiskFull { .. }) if removes && engine.space.give_up() => attempt(),
+        Err(Error::DiskFull { .. }) if removes && engine.confirm_site().is_ok() && engine.space.give_up() => attempt(),
         other => other,
     }
 }
@@ -81,8 +83,8 @@ pub(crate) fn rewrite(
     collection: CollectionId,
     documents: Vec<(u32, NewDocument)>,
 ) -> Result<Written> {
-    engine.space.ask_to_remove();
     let mut writer = engine.writer()?;
+    engine.space.ask_to_remove();
     let view = engine.current_view(collection)?;
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
     let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{on_disk, sound};
-use crate::testing::{Random, put, random_document, settings};
+use crate::testing::{Random, put, random_document, settings, with_power_cuts};
 use crate::{CollectionId, Error, Metric, Store};
 
 const DIMS: usize = 4;
@@ -32,6 +32,50 @@ fn copy(from: &Path, to: &Path) {
     for name in ["data.redb", "LOCK"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
+}
+
+#[test]
+fn the_reserve_of_another_database_in_its_place_is_not_touched() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (here, there) = (temporary.path().join("a.db"), temporary.path().join("b.db"));
+    let (store, notes) = on_disk(&here, DIMS);
+    write(&store, notes, 1).unwrap();
+    fs::rename(&here, &there).unwrap();
+    copy(&there, &here);
+    let reserve = here.join("RESERVE");
+    fs::write(&reserve, "a stranger's").unwrap();
+    store.0.space.pretend(Some(0));
+    let refused = [
+        store.write(notes, vec![crate::Operation::Delete(1.into())]).map(drop),
+        write(&store, notes, 2),
+        store.drop_collection("notes"),
+        store.compact().map(drop),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::Gone { .. })), "{refused:?}");
+        assert_eq!(fs::read_to_string(&reserve).unwrap(), "a stranger's");
+    }
+}
+
+#[test]
+fn what_a_build_made_is_not_removed_where_another_database_is_now() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (here, there) = (temporary.path().join("a.db"), temporary.path().join("b.db"));
+    let (store, notes) = on_disk(&here, DIMS);
+    write(&store, notes, 1).unwrap();
+    let theirs = here.join("segments").join(format!("{}-0", notes.0));
+    let (from, to, segment) = (here.clone(), there.clone(), theirs.clone());
+    let replace = move |done| {
+        if done == "files written" {
+            fs::rename(&from, &to).unwrap();
+            copy(&to, &from);
+            fs::create_dir_all(&segment).unwrap();
+            fs::write(segment.join("MANIFEST"), "a stranger's").unwrap();
+        }
+    };
+    let built = with_power_cuts(replace, || crate::seal::seal(&store.0, notes, 1));
+    assert!(built.is_err(), "{built:?}");
+    assert_eq!(fs::read_to_string(theirs.join("MANIFEST")).unwrap(), "a stranger's");
 }
 
 #[test]
