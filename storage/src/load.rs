@@ -138,7 +138,7 @@ pub(crate) fn stand_in(
     view: &View,
 ) -> Result<()> {
     let reader = Reader { transaction, collection, record };
-    for segment in view.segments.iter().filter(|segment| segment.lacks_stand_in(view.sequence)) {
+    let load = |segment: &Sealed| {
         let SegmentRecord { first, end, .. } = segment.record;
         let mut columns = reader.columns()?;
         for (column, &space) in columns.iter_mut().zip(&record.spaces) {
@@ -146,9 +146,9 @@ pub(crate) fn stand_in(
         }
         let text = passages::index_range(transaction, &view.analyzer, collection, first, end)?;
         let text = TextRun::merge(&text.iter().collect::<Vec<_>>());
-        segment.put_stand_in(view.sequence, Span { roster: reader.roster(view, first, end)?, columns, text });
-    }
-    Ok(())
+        Ok(Span { roster: reader.roster(view, first, end)?, columns, text })
+    };
+    view.segments.iter().try_for_each(|segment| segment.stand_in_with(view.sequence, || load(segment)))
 }
 
 /// The record of a space.

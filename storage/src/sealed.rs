@@ -38,6 +38,8 @@ pub(crate) struct Sealed {
     /// Whether damage was met since.
     distrusted: AtomicBool,
     stand_in: Mutex<Option<StandIn>>,
+    /// Held while what stands in is loaded.
+    loading: Mutex<()>,
 }
 
 /// The files of a segment, open.
@@ -101,7 +103,8 @@ impl Folder {
 impl Sealed {
     pub(crate) fn new(number: u32, record: SegmentRecord, folder: Option<Folder>) -> Self {
         let (out_of_reach, distrusted) = (false, AtomicBool::new(false));
-        Self { number, record, folder, out_of_reach, distrusted, stand_in: Mutex::new(None) }
+        let (stand_in, loading) = (Mutex::new(None), Mutex::new(()));
+        Self { number, record, folder, out_of_reach, distrusted, stand_in, loading }
     }
 
     /// The segment of this record as it is found: its files answer, or they are damaged, or out of reach. Whatever is wrong
@@ -137,13 +140,25 @@ impl Sealed {
     }
 
     /// Whether damage was met in it since it was loaded, and nothing stands in for it in a view of this commit.
-    pub(crate) fn lacks_stand_in(&self, sequence: u64) -> bool {
+    fn lacks_stand_in(&self, sequence: u64) -> bool {
         self.folder.is_some() && self.is_damaged() && self.stand_in(sequence).is_none()
     }
 
-    /// Lets chunks in memory stand in for it, those of its range that are live at this commit. Those of an earlier commit
-    /// stay: they serve more views.
-    pub(crate) fn put_stand_in(&self, sequence: u64, span: Span) {
+    /// Lets chunks in memory stand in for it, those of its range that are live at this commit, where nothing does yet.
+    /// However many searches meet the damage at once, one loads them and the others wait for it.
+    ///
+    /// # Errors
+    /// Those of `load`; the next search tries again.
+    pub(crate) fn stand_in_with(&self, sequence: u64, load: impl FnOnce() -> Result<Span>) -> Result<()> {
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lacks_stand_in(sequence) {
+            self.put_stand_in(sequence, load()?);
+        }
+        Ok(())
+    }
+
+    /// Those of an earlier commit stay: they serve more views.
+    fn put_stand_in(&self, sequence: u64, span: Span) {
         let mut stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner);
         if stand_in.as_ref().is_none_or(|other| sequence < other.sequence) {
             *stand_in = Some(StandIn { sequence, span: Arc::new(span) });

@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{on_disk, sound};
+use crate::roster::RosterRun;
 use crate::seal::seal;
+use crate::sealed::Span;
 use crate::testing::{Random, put, random_document};
-use crate::{CollectionId, Effort, Filter, Operation, Snapshot, Store};
+use crate::text::TextRun;
+use crate::{CollectionId, Effort, Error, Filter, Operation, Snapshot, Store};
 
 const DIMS: usize = 24;
 
@@ -234,4 +239,30 @@ fn a_filter_asked_again_sees_what_was_written_since() {
         assert_eq!(old.matching_chunks(&one).unwrap().len(), u64::from(year % 7 > 0));
     }
     assert_eq!(chunks(&old), before);
+}
+
+#[test]
+fn of_searches_that_meet_damage_at_once_one_loads_what_stands_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes) = sealed(folder.path(), 31);
+    let view = store.0.current_view(notes).unwrap();
+    let (loads, barrier) = (AtomicUsize::new(0), Barrier::new(8));
+    let load = || {
+        loads.fetch_add(1, Ordering::Relaxed);
+        Ok(Span { roster: RosterRun::default(), columns: Vec::new(), text: TextRun::merge(&[]) })
+    };
+    view.segments[0].distrust();
+    let refused = view.segments[0].stand_in_with(view.sequence, || Err(Error::invalid("not now")));
+    assert!(refused.is_err(), "the next one tries again");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                barrier.wait();
+                view.segments[0].stand_in_with(view.sequence, load).unwrap();
+            });
+        }
+    });
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    view.segments[1].stand_in_with(view.sequence, load).unwrap();
+    assert_eq!(loads.load(Ordering::Relaxed), 1, "nothing is wrong with this one");
 }
