@@ -11,10 +11,12 @@
 //! a segment is built; redb stays the truth, so a segment that is missing or damaged is simply built again.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use crate::bytes::Rows;
 use crate::codec::{CollectionRecord, DocumentRecord, Json, SegmentRecord, decode_rows};
 use crate::engine::{Engine, Outcome, Pinned, next_sequence, unknown};
 use crate::error::engine as engine_error;
@@ -112,15 +114,18 @@ fn seal_in_turn(engine: &Engine, folder: &Path, collection: CollectionId, chunks
     loop {
         let pinned = engine.pin(collection)?;
         let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
-        let repair = damaged(view);
+        let chunks_max = chunks_max(view);
+        let repair = damaged(view).map(|plan| bounded(view, plan, chunks_max)).transpose()?;
         let is_repair = repair.is_some();
-        let plan = match repair {
-            Some(plan) => Some(plan),
-            None => tail(view, chunks_min, chunks_max(view))?,
-        };
+        let plan = repair.map_or_else(|| tail(view, chunks_min, chunks_max), |plan| Ok(Some(plan)))?;
         let Some(plan) = plan else { return Ok(built) };
         let next_chunk = view.next_chunk;
-        build(engine, folder, collection, pinned, &plan)?;
+        if view.live_between(plan.first, plan.end) > 0 {
+            build(engine, folder, collection, pinned, &plan)?;
+        } else {
+            drop(pinned);
+            leave_out(engine, collection, &plan.replaces)?;
+        }
         built = true;
         // What was written meanwhile waits for the next call, or a busy writer would keep us here for ever.
         if !is_repair && plan.end == next_chunk {
@@ -143,6 +148,14 @@ fn damaged(view: &View) -> Option<Plan> {
         next = end;
     }
     None
+}
+
+/// What is made of the beginning of a gap where all of it would be too large a segment. One that is replaced alone is as
+/// large as it was.
+fn bounded(view: &View, plan: Plan, chunks_max: u64) -> Result<Plan> {
+    let is_gap = plan.replaces.is_empty();
+    let end = if is_gap { end_of(view, plan.first, chunks_max)?.min(plan.end) } else { plan.end };
+    Ok(Plan { end, ..plan })
 }
 
 /// The live chunks that no segment holds yet.
@@ -232,23 +245,13 @@ pub(crate) fn merge(engine: &Engine, collection: CollectionId) -> Result<()> {
     if view.segments.is_empty() && view.live_between(0, view.next_chunk) < SEAL_CHUNKS_MIN {
         return Ok(());
     }
-    match next_of_all(view, 0, chunks_max(view))? {
-        Some(plan) => {
-            build(engine, folder, collection, pinned, &plan)?;
-            merge_from(engine, folder, collection, plan.end)
-        }
-        None if view.live_between(0, view.next_chunk) == 0 => {
-            let numbers: Vec<u32> = view.segments.iter().map(|segment| segment.number).collect();
-            publish(engine, collection, None, &numbers)?;
-            remove_folders(engine, collection.0, &numbers);
-            Ok(())
-        }
-        None => Ok(()),
+    if view.live_between(0, view.next_chunk) == 0 {
+        let numbers: Vec<u32> = view.segments.iter().map(|segment| segment.number).collect();
+        drop(pinned);
+        return leave_out(engine, collection, &numbers);
     }
-}
-
-/// The rest of [`merge`], piece by piece.
-fn merge_from(engine: &Engine, folder: &Path, collection: CollectionId, mut from: u32) -> Result<()> {
+    drop(pinned);
+    let mut from = 0;
     loop {
         let pinned = engine.pin(collection)?;
         let view = pinned.view.as_ref().map_err(|damage| damage.error())?;
@@ -256,6 +259,13 @@ fn merge_from(engine: &Engine, folder: &Path, collection: CollectionId, mut from
         build(engine, folder, collection, pinned, &plan)?;
         from = plan.end;
     }
+}
+
+/// Lets segments go of which no chunk lives any more.
+fn leave_out(engine: &Engine, collection: CollectionId, numbers: &[u32]) -> Result<()> {
+    publish(engine, collection, None, numbers)?;
+    remove_folders(engine, collection.0, numbers);
+    Ok(())
 }
 
 fn build(engine: &Engine, folder: &Path, collection: CollectionId, pinned: Pinned, plan: &Plan) -> Result<()> {
@@ -343,14 +353,17 @@ fn fill_folder(
         return Err(cancelled());
     }
     passages.finish()?;
+    let go_on = || if closing() { Err(cancelled()) } else { Ok(()) };
     let roster = reader.roster(view, first, end)?;
     write_roster(&fresh.join(ROSTER_FILE), roster.entries())?;
-    write_metadata(&fresh.join(METADATA_FILE), reader, &roster)?;
+    write_metadata(&fresh.join(METADATA_FILE), reader, &roster, go_on)?;
     drop(roster);
     for index in 0..reader.record.spaces.len() {
         write_graph(engine, &fresh.join(space_file(index)), reader, view, index, plan)?;
     }
     between_steps("files written");
+    // All of it is read once more, for its checksums.
+    go_on()?;
     Ok((SegmentFolder::finish(fresh)?, chunks))
 }
 
@@ -371,15 +384,31 @@ fn write_graph(
     let (mut chunks, mut row) = (Vec::with_capacity(live), Vec::with_capacity(dims));
     let rows = RowsFile::create(path, start, dims, |push| {
         reader.each_vector(view, reader.record.spaces[space], first, end, |chunk, vector| {
+            if engine.closing.load(Ordering::Relaxed) {
+                return Err(cancelled());
+            }
             row.clear();
             metric.prepare(decode_rows(vector), &mut row);
             chunks.push(chunk);
             push(&row)
         })
     })?;
-    let points = Points { metric, dims, chunks: &chunks, rows: &rows };
+    let wanted = Wanted { rows: &rows, closing: &engine.closing };
+    let points = Points { metric, dims, chunks: &chunks, rows: &wanted };
     let graph = beside(|| graph::build(points, recipe, &engine.closing))?.ok_or_else(cancelled)?;
     rows.finish(|out| graph.write_front(out))
+}
+
+/// Rows, for as long as somebody wants what is built of them.
+struct Wanted<'a, R> {
+    rows: &'a R,
+    closing: &'a AtomicBool,
+}
+
+impl<R: Rows> Rows for Wanted<'_, R> {
+    fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        if self.closing.load(Ordering::Relaxed) { Err(cancelled()) } else { self.rows.read(places, out) }
+    }
 }
 
 /// Works on threads of its own: on the common ones, a search's scan of the tail would wait behind the build, up to 600 ms
@@ -397,11 +426,12 @@ fn cancelled() -> Error {
 }
 
 /// Writes the index of the metadata of a segment's documents.
-fn write_metadata(path: &Path, reader: &Reader<'_>, roster: &RosterRun) -> Result<()> {
+fn write_metadata(path: &Path, reader: &Reader<'_>, roster: &RosterRun, go_on: impl Fn() -> Result<()>) -> Result<()> {
     let documents = rows::open(reader.transaction, DOCUMENTS)?;
     let metadata = rows::open(reader.transaction, METADATA)?;
     let mut builder = Builder::new();
     for Entry { first, count, document, .. } in roster.entries() {
+        go_on()?;
         let key = (reader.collection, document);
         let record: DocumentRecord = rows::need(&documents, DOCUMENTS, key)?;
         let Json(map) = rows::need(&metadata, METADATA, key)?;
@@ -497,7 +527,7 @@ pub(crate) fn remove_folders(engine: &Engine, collection: u32, numbers: &[u32]) 
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing::{document, put, settings};
+    use crate::testing::{document, put, settings, with_power_cuts};
     use crate::{Metric, Operation, Store};
 
     /// Documents of three chunks each, the numbers of which begin at `3 * id`.
@@ -547,6 +577,56 @@ mod tests {
         assert_eq!(next_of_all(&view, 60, 60).unwrap(), plan(60, 105, &[2]));
         assert_eq!(next_of_all(&view, 0, 30).unwrap(), plan(90, 105, &[]), "three are as they should be");
         assert_eq!(next_of_all(&view, 105, 30).unwrap(), None);
+    }
+
+    #[test]
+    fn a_gap_is_built_in_pieces_of_a_segments_size_and_what_is_damaged_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let notes = store.create_collection("notes", &settings(2, Metric::Dot)).unwrap().id;
+        add(&store, notes, 0..40);
+        let view = store.0.current_view(notes).unwrap();
+        let bounded =
+            |first, end, replaces: &[u32]| bounded(&view, plan(first, end, replaces).unwrap(), 20).map(Some).unwrap();
+        assert_eq!(bounded(0, 60, &[]), plan(0, 18, &[]));
+        assert_eq!(bounded(54, 60, &[]), plan(54, 60, &[]), "it ends with the gap");
+        assert_eq!(bounded(0, 60, &[7]), plan(0, 60, &[7]));
+    }
+
+    #[test]
+    fn a_damaged_segment_without_a_living_chunk_is_not_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let notes = store.create_collection("notes", &settings(2, Metric::Dot)).unwrap().id;
+        for batch in 0..2 {
+            add(&store, notes, batch * 10..(batch + 1) * 10);
+            assert!(seal(&store.0, notes, 1).unwrap());
+        }
+        store.write(notes, (0..10).map(|id| Operation::Delete(id.into())).collect()).unwrap();
+        store.0.current_view(notes).unwrap().segments[0].distrust();
+        assert!(seal(&store.0, notes, u64::MAX).unwrap());
+        let view = store.0.current_view(notes).unwrap();
+        assert_eq!(view.segments.iter().map(|segment| segment.number).collect::<Vec<_>>(), [1]);
+        assert!(!segment_folder(folder.path(), notes.0, 0).exists());
+        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_read_or_finished_for_a_database_that_is_being_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let notes = store.create_collection("notes", &settings(2, Metric::Dot)).unwrap().id;
+        add(&store, notes, 0..40);
+        let closing = Arc::clone(&store.0.closing);
+        let close = move |done| closing.store(done == "files written", Ordering::Relaxed);
+        let closed = with_power_cuts(close, || seal(&store.0, notes, 1));
+        assert!(closed.unwrap_err().to_string().contains("being closed"));
+        assert_eq!(fs::read_dir(folder.path().join(SEGMENTS_FOLDER)).unwrap().count(), 0);
+        let rows = crate::bytes::InMemory { rows: &[1.0, 2.0], dims: 1 };
+        let wanted = Wanted { rows: &rows, closing: &store.0.closing };
+        assert!(wanted.read(0..1, &mut Vec::new()).is_err());
+        store.0.closing.store(false, Ordering::Relaxed);
+        assert!(wanted.read(0..1, &mut Vec::new()).is_ok() && seal(&store.0, notes, 1).unwrap());
     }
 
     #[test]
