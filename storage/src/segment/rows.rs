@@ -3,7 +3,8 @@
 //! They stand at its end, at a place that their number alone decides. So they are written first, one after the other, and
 //! read from there, a few at a time, while the graph is built; then the front is written.
 //!
-//! Invariant: at most [`BUFFER_BYTES`] of vectors are in memory, however many there are.
+//! Invariant: beside the rows that a reader asked for, which are his, at most [`BUFFER_BYTES`] of vectors a thread are in
+//! memory (one row at least), however many there are.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -69,11 +70,16 @@ impl RowsFile {
 impl Rows for RowsFile {
     fn read(&self, places: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let row_bytes = self.dims * size_of::<f32>();
-        let mut bytes = vec![0; places.len() * row_bytes];
-        let start = self.start + (places.start * row_bytes) as u64;
-        read_exact_at(&self.file, start, &mut bytes).map_err(|source| io_error(&self.path, source))?;
+        let mut bytes = vec![0; BUFFER_BYTES.max(row_bytes).min(places.len() * row_bytes)];
+        let step = (BUFFER_BYTES / row_bytes.max(1)).max(1);
         out.clear();
-        out.extend(bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number)));
+        out.reserve(places.len() * self.dims);
+        for first in places.clone().step_by(step) {
+            let bytes = &mut bytes[..step.min(places.end - first) * row_bytes];
+            let start = self.start + (first * row_bytes) as u64;
+            read_exact_at(&self.file, start, bytes).map_err(|source| io_error(&self.path, source))?;
+            out.extend(bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number)));
+        }
         Ok(())
     }
 }
@@ -98,5 +104,20 @@ mod tests {
         assert_eq!((&bytes[..8], bytes.len()), (b"the head".as_slice(), 8 + 5 * 12));
         assert_eq!(bytes[20..24], 1_f32.to_le_bytes());
         assert!(RowsFile::create(&path, 8, 3, |_| Ok(())).is_err(), "it is there already");
+    }
+
+    #[test]
+    fn rows_are_read_whole_where_one_or_all_are_larger_than_the_buffer() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, dims, count) in [("wide", BUFFER_BYTES / 4 + 3, 3), ("many", 1_000, 700)] {
+            let row = |place: usize| (0..dims).map(move |dim| (place * dims + dim) as f32);
+            let fill = |push: &mut dyn FnMut(&[f32]) -> Result<()>| {
+                (0..count).try_for_each(|place| push(&row(place).collect::<Vec<_>>()))
+            };
+            let file = RowsFile::create(&folder.path().join(name), 16, dims, fill).unwrap();
+            let mut read = Vec::new();
+            file.read(1..count, &mut read).unwrap();
+            assert!(read.iter().copied().eq((1..count).flat_map(row)), "{name}");
+        }
     }
 }
