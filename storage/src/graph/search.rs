@@ -243,6 +243,23 @@ impl<B: Bytes + Sync> Graph<B> {
         choose(trail.pool.seen(), rescored(question.k), nodes, |_| Ok(true))
     }
 
+    /// The chunks of nodes with their scores in full precision, in their order; on all cores where copies of one vector make
+    /// them many.
+    fn scored(&self, query: &[f32], nodes: &[u32], bytes: &mut Vec<u8>, row: &mut Vec<f32>) -> Result<Vec<(u32, f32)>> {
+        if nodes.len() <= SCANNED_PER_TASK {
+            return nodes
+                .iter()
+                .map(|&node| Ok((self.chunk(node)?, self.score_of(node, query, bytes, row)?)))
+                .collect();
+        }
+        let buffers = || (Vec::new(), Vec::new());
+        let scored = nodes
+            .par_iter()
+            .with_min_len(SCANNED_PER_TASK / 4)
+            .map_init(buffers, |(bytes, row), &node| Ok((self.chunk(node)?, self.score_of(node, query, bytes, row)?)));
+        scored.collect()
+    }
+
     /// Ranks the candidates in `scratch.nodes`, best by code first, by full precision. Where the last of them is in the answer
     /// and the pool had no room for others of its code, which may score the same, that code's rank is returned, too.
     fn ranked(
@@ -252,10 +269,7 @@ impl<B: Bytes + Sync> Graph<B> {
         scratch: &mut Scratch,
     ) -> Result<(Found, Option<f32>)> {
         let Scratch { trail, nodes, bytes, row, .. } = scratch;
-        let mut hits = Vec::with_capacity(nodes.len());
-        for &node in nodes.iter() {
-            hits.push((self.chunk(node)?, self.score_of(node, question.query, bytes, row)?));
-        }
+        let mut hits = self.scored(question.query, nodes, bytes, row)?;
         let last = hits.last().map(|hit| hit.1);
         hits.sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
         if let Some(&(_, cut)) = question.k.checked_sub(1).and_then(|last| hits.get(last)) {
