@@ -1,8 +1,8 @@
 //! Who seals while the application goes on?
 //!
 //! One thread at most for each database. It seals what was written, and builds again what was found damaged, which no reader
-//! waits for. What fails is kept and told, and tried again by a later call, at longer and longer intervals. It is told to stop when the last handle goes, and waited for, so that the folder
-//! is free when the database is closed.
+//! waits for. What fails is kept and told, and tried again by a later call, at longer and longer intervals. It is told to
+//! stop when the last handle goes, and waited for, so that the folder is free when the database is closed.
 //!
 //! Invariant: it holds no lock that a reader waits for, and the writer's turn only to publish what it built.
 
@@ -36,9 +36,9 @@ impl Background {
     /// Seals a collection on the thread, unless that is at work, there is too little to do, or the last try failed not long
     /// ago.
     pub(crate) fn begin(&self, engine: &Arc<Engine>, collection: CollectionId, chunks_min: u64) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_at_work = thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        if is_at_work || engine.failures.is_waiting(collection.0) || !seal::is_due(engine, collection, chunks_min) {
+        let is_waiting = self.is_busy() || engine.failures.is_waiting(collection.0);
+        // That may load the collection, for which nobody who asks whether the thread is at work shall wait.
+        if is_waiting || !seal::is_due(engine, collection, chunks_min) {
             return;
         }
         #[cfg(test)]
@@ -51,7 +51,10 @@ impl Background {
             // The failure is noted; search is right without it.
             let _ = seal::seal(&engine, collection, chunks_min);
         };
-        *thread = std::thread::Builder::new().name("quiverdb-seal".into()).spawn(seal).ok();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            *thread = std::thread::Builder::new().name("quiverdb-seal".into()).spawn(seal).ok();
+        }
     }
 
     /// Waits for the thread to end.

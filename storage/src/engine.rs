@@ -9,7 +9,8 @@
 //!
 //! Invariants: a slot is empty, or its newer view is that of the last commit; it is filled before the first write to its
 //! collection; a failed commit is looked for in the file before its outcome is told. Locks are taken in the order sealing,
-//! turn, loading; whoever has one of the latter two waits for none before it.
+//! turn, loading; whoever has one of the latter two waits for none before it. Whoever has that of the background thread's
+//! handle waits for none.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -179,6 +179,8 @@ impl Store {
 
     /// Removes a collection with all that is in it. Snapshots of it stay readable.
     ///
+    /// Cost: a walk over its rows. Where a segment is being built, of whichever collection, this waits until it is there.
+    ///
     /// # Errors
     /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
