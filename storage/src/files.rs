@@ -28,7 +28,7 @@ use crate::{Error, Result, rows};
 pub(crate) const DATA: &str = "data.redb";
 const NEW_DATA: &str = "data.redb.new";
 /// redb's cache. Vectors and the tail's text are kept by us; this one serves the passages of hits.
-const CACHE_BYTES: usize = 256 << 20;
+const CACHE_BYTES: usize = 64 << 20;
 
 /// Where the segments of all collections lie, below the database's folder.
 pub(crate) const SEGMENTS_FOLDER: &str = "segments";
