@@ -18,7 +18,7 @@ pub enum Error {
     InvalidInput(String),
     /// A vector has another length than those of its space.
     #[error(
-        "{} holds {expected}-dimensional vectors of {model}; got {got}. Use that model, or make another collection",
+        "{} holds vectors of {expected} numbers ({model}); got {got}. Give one of {expected}, or make another collection",
         called(collection, space.as_deref())
     )]
     DimensionMismatch {

@@ -157,7 +157,7 @@ fn a_document_brings_a_vector_for_each_external_space() {
     });
     for wrong in [vec![], vec![1.0; 2], vec![1.0; 256]] {
         let got = format!("got {}", wrong.len());
-        refused(&db, &["space `colour` of collection `things`", "3-dimensional", &got], || {
+        refused(&db, &["space `colour` of collection `things`", "vectors of 3 numbers", &got], || {
             things.add(new().vector_in("colour", wrong.clone()))
         });
         refused(&db, &["space `colour`", &got], || things.search(Query::vector(wrong).space("colour")));
@@ -335,8 +335,10 @@ fn spaces_that_cannot_be_are_refused_before_anything_is_made() {
     ] {
         refused(&db, &words, || db.collection_with("c", CollectionConfig::new().space(name, space)));
     }
-    let error =
-        db.collection_with("c", CollectionConfig::new().space("a", SpaceConfig::model("no/such"))).err().unwrap();
+    let error = db
+        .collection_with("c", CollectionConfig::new().space("a", SpaceConfig::model("no/such/folder")))
+        .err()
+        .unwrap();
     assert_eq!((error.blame(), error.to_string().contains("no/such")), (Blame::World, true), "{error}");
     assert!(db.collections().unwrap().is_empty());
 }

@@ -194,7 +194,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "M")]
     pub(crate) model: Option<String>,
     /// How many hits
-    #[arg(short = 'k', long = "limit", default_value_t = 10, value_name = "N")]
+    #[arg(short = 'k', long = "limit", visible_alias = "top-k", default_value_t = 10, value_name = "N")]
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) ranking: Ranking,
@@ -204,13 +204,13 @@ pub(crate) struct Search {
     /// The same from a file: a JSON array, or what `quiver embed` prints; `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "queries")]
     pub(crate) vector_file: Option<PathBuf>,
-    /// Have this cross-encoder judge the best candidates again: a model's directory
+    /// Have this reranker judge the best candidates again: a directory, owner/name of the hub, or http://host/v1#name
     #[arg(long, value_name = "M")]
     pub(crate) rerank: Option<String>,
-    /// How many candidates it judges [default: 50]
+    /// How many candidates it judges, and no fewer than -k [default: 50]
     #[arg(long, value_name = "N", requires = "rerank")]
     pub(crate) rerank_depth: Option<usize>,
-    /// Stop judging after so many milliseconds
+    /// Stop judging after so many milliseconds; what is left follows in its order, with scores below the lowest judged
     #[arg(long, value_name = "MS", requires = "rerank")]
     pub(crate) rerank_ms: Option<u64>,
     /// Read the query's signs: "a phrase", prefix*, fuzzy~, +required, -excluded, AND, OR, NOT and parentheses, as in
@@ -253,7 +253,7 @@ pub(crate) struct Ranking {
     #[arg(long, value_enum, value_name = "score|rank", hide_possible_values = true)]
     pub(crate) fusion: Option<FusionName>,
     /// The weight of the dense leg in fusion by score [default: the model's]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) weight: Option<f32>,
     /// Compare every vector instead of walking through graphs
     #[arg(long, conflicts_with_all = ["ef", "effort"])]

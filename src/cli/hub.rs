@@ -72,15 +72,20 @@ pub(crate) fn list(session: &Session) -> Result<Outcome> {
             text += &(cached_table(&cached) + "\n");
         }
         text + &known_table(&known)
-            + "\n`--model` takes any of these names, a directory, or http://host:port/v1#name of a server. \
-               `quiver models pull NAME` fetches one; `show NAME` prints all that is known of it.\n"
+            + "\n`--model` takes the name of an embedder and `--rerank` that of a reranker (what stands after the slash will \
+               do), a directory, or http://host:port/v1#name of a server. `quiver models pull NAME` fetches one; `show NAME` \
+               prints what its files say.\n"
     })?;
     Ok(Outcome::Done)
 }
 
 /// Whether an engine of this build can run it, as far as the table says.
 fn runs(entry: &Entry) -> bool {
-    entry.purpose == Purpose::Embed && embed::runs(entry.architecture, entry.modules)
+    match entry.purpose {
+        Purpose::Embed => embed::runs(entry.architecture, entry.modules),
+        Purpose::Rerank => quiverdb::rerank::runs(entry.architecture),
+        Purpose::Image => false,
+    }
 }
 
 fn own_table(builtin: &StaticEmbedder) -> String {
@@ -112,9 +117,9 @@ fn known_table(known: &[Known]) -> String {
     for Known { entry, runs } in known {
         let dims = if entry.dims == 0 { "scores".to_owned() } else { thousands(entry.dims as u64) };
         let answer = match (entry.purpose, runs) {
+            (Purpose::Rerank, true) => "yes: --rerank",
             (_, true) => "yes",
-            (Purpose::Embed, false) => "no",
-            (Purpose::Rerank, false) => "no: reranker",
+            (Purpose::Embed | Purpose::Rerank, false) => "no",
             (Purpose::Image, false) => "no: images",
         };
         let parameters = format!("{} M", entry.parameters_millions);

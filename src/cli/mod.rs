@@ -112,10 +112,17 @@ fn explain(error: &anyhow::Error) -> u8 {
     }
     let (red, plain) = (output::ERROR.render(), output::ERROR.render_reset());
     note(&format!("{red}error:{plain} {}", message.trim_end().replace('\n', " ")));
-    if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Mistake>()?.hint.as_deref()) {
+    let hint = error.chain().find_map(|cause| cause.downcast_ref::<Mistake>()?.hint.as_deref());
+    if let Some(hint) = hint.or_else(|| error.chain().find_map(|cause| way_out(cause.downcast_ref()?))) {
         note(&format!("hint: {hint}"));
     }
     exit_code(error)
+}
+
+/// Which options would help where the library can name none.
+fn way_out(error: &quiverdb::Error) -> Option<&'static str> {
+    matches!(error, quiverdb::Error::ModelMismatch { .. })
+        .then_some("leave out --model, or choose another collection with -c NAME")
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::args::RerankLines;
 use super::output::{count, note};
-use super::session::{Outcome, Session};
+use super::session::{Mistake, Outcome, Session};
 
 /// A line that was judged.
 #[derive(Serialize)]
@@ -22,12 +22,19 @@ struct Judged {
 
 /// `quiver rerank`.
 pub(crate) fn run(session: &Session, arguments: &RerankLines) -> Result<Outcome> {
+    let query = arguments.query.join(" ");
+    if query.trim().is_empty() {
+        return Err(Mistake::new("the query is empty").hint("ask with at least one word").into());
+    }
     let model = rerank::open_with(&arguments.model, &session.runtime)?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).context("reading stdin")?;
     let input = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = input.lines().collect();
-    let judgements = rerank::rerank(model.as_ref(), &arguments.query.join(" "), &lines, None)?;
+    let judgements = rerank::rerank(model.as_ref(), &query, &lines, None)?;
+    if lines.is_empty() {
+        note("nothing came on stdin: each line is judged");
+    }
     let truncated = judgements.iter().filter(|judgement| judgement.truncated).count();
     let judged = |(index, judgement): (usize, rerank::Judgement)| Judged {
         index,

@@ -255,10 +255,13 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
     let stats = collection.stats()?;
     let timings = &results.timings_ms;
     if results.hits.is_empty() {
+        let fill = format!("no hits: the collection is empty; `quiver add -c {} PATH` fills it", collection.name());
         note(if stats.chunks == 0 {
-            "no hits: the collection is empty; `quiver add PATH` fills it"
-        } else if arguments.filter.is_some() || arguments.min_score.is_some() {
-            "no hits: try it without --filter or --min-score"
+            &fill
+        } else if arguments.filter.is_some() {
+            "no hits: no document matches --filter, or too little; `quiver get` shows a document's fields"
+        } else if arguments.min_score.is_some() {
+            "no hits: try it without --min-score"
         } else if arguments.syntax {
             "no hits: no passage satisfies the query; require less, or try it without --syntax"
         } else {

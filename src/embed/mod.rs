@@ -28,6 +28,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "candle")]
+pub(crate) use self::candle::judges;
 pub(crate) use self::dimensions::as_stored;
 pub use self::dimensions::truncate;
 pub use self::open::{Explained, explain, open, open_with, runs};

@@ -196,7 +196,9 @@ impl ModelDirectory {
             return Ok(());
         }
         let (kind, source) = (&self.kind.value, &self.kind.source);
-        Err(Error::model(self.name(), format!("it is a {kind} ({source}), which gives no vectors; a {EMBEDS} does")))
+        let use_it = if kind == JUDGES { ". Use it with `--rerank`" } else { "" };
+        let reason = format!("it is a {kind} ({source}), which gives no vectors; a {EMBEDS} does{use_it}");
+        Err(Error::model(self.name(), reason))
     }
 
     /// Whether every file of weights is as long as its header says. Reads the headers alone.
@@ -288,6 +290,15 @@ impl ModelDirectory {
 
 /// The kind of model that embeds.
 const EMBEDS: &str = "SentenceTransformer";
+/// What `model_type` says of a reranker.
+const JUDGES: &str = "CrossEncoder";
+const MODULES_FILE: &str = "modules.json";
+
+fn classifies(config: Option<&Object>) -> bool {
+    let names = config.and_then(|config| config.get("architectures")).and_then(Value::as_array);
+    let is_head = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForSequenceClassification"));
+    names.is_some_and(|names| names.iter().any(is_head))
+}
 
 const SETTINGS: &str = "config_sentence_transformers.json";
 
@@ -355,6 +366,12 @@ impl Reader {
         let name = LIMITS[0];
         let object = self.files.optional(encoder, name)?.unwrap_or_default();
         let task = object.get("transformer_task").and_then(Value::as_str).unwrap_or("feature-extraction");
+        // Without modules of sentence-transformers, a head for classification is what the model is for.
+        if self.files.find("", MODULES_FILE)?.is_none()
+            && classifies(self.files.optional(encoder, "config.json")?.as_ref())
+        {
+            return Ok(Resolved::new(JUDGES.to_owned(), format!("{}, architectures", join(encoder, "config.json"))));
+        }
         match task {
             "feature-extraction" => Ok(Resolved::new(EMBEDS.to_owned(), "default")),
             other => Ok(Resolved::new(other.to_owned(), format!("{}, transformer_task", join(encoder, name)))),

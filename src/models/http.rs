@@ -91,7 +91,11 @@ pub(crate) fn may_pass(status: u16) -> bool {
 /// Whether the same request may succeed later, after no answer at all.
 pub(crate) fn may_pass_unanswered(error: &ureq::Error) -> bool {
     use ureq::Error as E;
-    matches!(error, E::Io(_) | E::Timeout(_) | E::ConnectionFailed | E::Protocol(_))
+    match error {
+        // Where names are not resolved there is usually no network at all, and trying again only keeps people waiting.
+        E::Io(error) => !error.to_string().contains("lookup address"),
+        other => matches!(other, E::Timeout(_) | E::ConnectionFailed | E::Protocol(_)),
+    }
 }
 
 /// The seconds of `Retry-After`. A date there is left to our own pauses.

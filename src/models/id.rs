@@ -36,6 +36,7 @@ impl HubId {
     }
 
     /// An id from the parts that a cache's folder is named by.
+    #[cfg(feature = "hub")]
     pub(crate) fn from_parts(owner: &str, name: &str) -> Option<Self> {
         format!("{owner}/{name}").parse().ok()
     }

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 #[cfg(feature = "transformers")]
 pub use self::cross_encoder::CrossEncoder;
-pub use self::open::{open, open_with};
+pub use self::open::{open, open_with, runs};
 #[cfg(feature = "transformers")]
 pub use self::yes_no::YesNo;
 use crate::{Error, Result};

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use super::Reranker;
 use crate::embed::Runtime;
 use crate::embed::name::{Choice, Name};
-use crate::{Result, models};
+use crate::{Error, Result, models};
 
 /// Loads a cross-encoder that the user named, from its directory or from the hub (`owner/name[@revision]`, fetched where it
 /// is not in the cache): a transformer with a head for classification, or a Qwen3 that answers yes or no. `http://host/v1#model`
 /// is one on a server that speaks Cohere's or Jina's dialect, `http://host` one of text-embeddings-inference.
 ///
 /// # Errors
-/// [`crate::Error::Model`] where there is no such model or its files do not fit, [`crate::Error::FeatureMissing`] where
+/// [`Error::Model`] where there is no such model or its files do not fit, [`Error::FeatureMissing`] where
 /// this build lacks the engine.
 pub fn open(model: &str) -> Result<Arc<dyn Reranker>> {
     open_with(model, &Runtime::default())
@@ -24,8 +24,13 @@ pub fn open(model: &str) -> Result<Arc<dyn Reranker>> {
 /// As [`open`], on the device and with the libraries that `runtime` names.
 ///
 /// # Errors
-/// As [`open`]; [`crate::Error::Model`] also where the device or the library is not there.
+/// As [`open`]; [`Error::Model`] also where the device or the library is not there.
 pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
+    if matches!(model, "builtin" | "external") {
+        let reason = "it is no reranker. Name the directory of a cross-encoder, one of the hub as `owner/name`, or one on a \
+                      server as http://host/v1#name; `quiver models list` shows some";
+        return Err(Error::model(model, reason));
+    }
     if model.starts_with("http://") || model.starts_with("https://") {
         return open_remote(model);
     }
@@ -44,7 +49,7 @@ fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
 
 #[cfg(not(feature = "remote"))]
 fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
-    Err(crate::Error::FeatureMissing { what: format!("the reranker on a server {source}"), feature: "remote" })
+    Err(Error::FeatureMissing { what: format!("the reranker on a server {source}"), feature: "remote" })
 }
 
 #[cfg(feature = "transformers")]
@@ -58,5 +63,17 @@ fn load(choice: &Choice, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
 #[cfg(not(feature = "transformers"))]
 fn load(choice: &Choice, _: &Runtime) -> Result<Arc<dyn Reranker>> {
     let (what, feature) = (format!("the cross-encoder in {}", choice.id()), choice.backend().name());
-    Err(crate::Error::FeatureMissing { what, feature })
+    Err(Error::FeatureMissing { what, feature })
+}
+
+/// Whether an engine of this build judges with this architecture, as far as its name tells.
+pub fn runs(architecture: &str) -> bool {
+    #[cfg(feature = "candle")]
+    let runs = crate::embed::judges(architecture);
+    #[cfg(not(feature = "candle"))]
+    let runs = {
+        let _ = architecture;
+        false
+    };
+    runs
 }

@@ -111,7 +111,9 @@ pub enum Error {
 
     // Ours.
     /// Bytes on disk are not what was written.
-    #[error("damaged data in {place}: {what}. `quiver check` lists all damage; documents that can be read are intact")]
+    #[error(
+        "damaged data in {place}: {what}. `quiver check` lists what is damaged as far as the file can be opened; what can be read is intact, and a copy of the folder is the way back"
+    )]
     Corrupt {
         /// The table and key, or the file.
         place: String,

@@ -52,6 +52,11 @@ pub(crate) fn runs(architecture: &str) -> bool {
 const CLASSIFIERS: [&str; 9] =
     ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert", "deberta-v2", "qwen3"];
 
+/// Whether a cross-encoder of this architecture runs here.
+pub(crate) fn judges(architecture: &str) -> bool {
+    CLASSIFIERS.contains(&architecture)
+}
+
 /// Loads the encoder of a directory.
 ///
 /// # Errors

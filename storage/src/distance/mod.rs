@@ -79,7 +79,7 @@ impl Metric {
             return Err(format!("has length {:.3e}; scores would overflow, the limit is 9.2e18", squared.sqrt()));
         }
         if self == Self::Cosine && squared == 0.0 {
-            return Err("is all zeros, which has no direction; leave it out, or use the metric dot or l2".into());
+            return Err("is all zeros, which has no direction; give another one, or use the metric dot or l2, which is chosen when a collection is made".into());
         }
         Ok(())
     }
