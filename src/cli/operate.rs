@@ -10,7 +10,6 @@ use super::session::{Outcome, Session};
 /// `quiver stats`.
 pub(crate) fn stats(session: &Session) -> Result<Outcome> {
     let collections = session.existing()?.collections()?;
-    collections.iter().filter_map(sealing_note).for_each(|sentence| note(&sentence));
     let whole = json!({"collections": collections});
     session.output.show(&whole, &collections, || table(&collections))?;
     Ok(Outcome::Done)
