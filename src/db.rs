@@ -204,7 +204,7 @@ impl Database {
         };
         let parts = Parts::new(&self.store, &self.models, info)?;
         for (space, new) in parts.spaces().iter().zip(spaces) {
-            new.embedder.map_or(Ok(()), |embedder| space.accept(embedder))?;
+            new.own_embedder().map_or(Ok(()), |embedder| space.accept(embedder))?;
         }
         Ok(Collection { parts: Arc::new(parts) })
     }

@@ -406,7 +406,7 @@ fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Pre
         Some(_) => None,
         None => Some(parts.space().embedder()?.ok_or_else(|| no_vector(parts, &document))?),
     };
-    let splitter = embedder.as_ref().map(|embedder| Splitter::new(parts, embedder.as_ref(), &document));
+    let splitter = embedder.as_deref().map(|embedder| Splitter::new(parts, embedder, &document));
     let mut chunks = match &splitter {
         Some(splitter) => chunks_of(splitter),
         None => vec![whole(parts, &document)?],

@@ -1,16 +1,16 @@
 //! Where do the vectors of a space come from? From a model, loaded at first use, or from whoever adds and asks.
 //!
 //! Invariants: a model is taken only if it makes the vectors that are stored; collections and spaces of the same model
-//! share it.
+//! share it, and none holds one that is not at work, so that it can be dropped.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use quiverdb_storage::{Metric, SpaceSettings};
 
 use crate::config::{DEFAULT_SPACE, Model, SpaceConfig, StoredSpace};
 use crate::embed::{self, Embedder, ModelSpec};
 use crate::error::called;
-use crate::models::{LoadHealth, Loaded, MemoryLimits};
+use crate::models::{Budget, LoadHealth, Loaded, MemoryLimits};
 use crate::rerank::{self, Rerank, Reranker};
 use crate::types::SpaceStats;
 use crate::{Error, Result};
@@ -27,7 +27,17 @@ pub(crate) struct Space {
     collection: String,
     stored: StoredSpace,
     models: Arc<Models>,
-    embedder: OnceLock<Arc<dyn Embedder>>,
+    given: OnceLock<Given>,
+    /// The model that was compared with the one that is stored.
+    compared: Mutex<Option<Weak<dyn Embedder>>>,
+}
+
+/// What whoever opened the collection said its model is.
+enum Given {
+    /// The application's own.
+    Loaded(Arc<dyn Embedder>),
+    /// By name, perhaps another one than is stored: it may have been moved.
+    Named(String),
 }
 
 impl Space {
@@ -40,7 +50,7 @@ impl Space {
         models: &Arc<Models>,
     ) -> Self {
         let (collection, models) = (collection.to_owned(), Arc::clone(models));
-        Self { index, settings, collection, stored, models, embedder: OnceLock::new() }
+        Self { index, settings, collection, stored, models, given: OnceLock::new(), compared: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -64,19 +74,18 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::ModelRequired`] where it is an application's own and was not given.
-    pub(crate) fn embedder(&self) -> Result<Option<&Arc<dyn Embedder>>> {
-        if let Some(embedder) = self.embedder.get() {
-            return Ok(Some(embedder));
-        }
-        match (&self.stored.model, &self.stored.model_source) {
-            (Some(_), Some(source)) => self.accept(self.models.reopen(source)?)?,
-            (Some(spec), None) => {
-                let (collection, model) = (self.collection.clone(), spec.id.clone());
-                return Err(Error::ModelRequired { collection, space: self.further_name(), model });
+    pub(crate) fn embedder(&self) -> Result<Option<Arc<dyn Embedder>>> {
+        let Some(spec) = &self.stored.model else { return Ok(None) };
+        match (self.given.get(), &self.stored.model_source) {
+            (Some(Given::Loaded(embedder)), _) => Ok(Some(Arc::clone(embedder))),
+            (Some(Given::Named(source)), _) | (None, Some(source)) => {
+                self.fitting(self.models.reopen(source)?).map(Some)
             }
-            (None, _) => {}
+            (None, None) => {
+                let (collection, model) = (self.collection.clone(), spec.id.clone());
+                Err(Error::ModelRequired { collection, space: self.further_name(), model })
+            }
         }
-        Ok(self.embedder.get())
     }
 
     pub(crate) fn hybrid_weight(&self) -> f32 {
@@ -140,21 +149,38 @@ impl Space {
         match model {
             // Loaded by what needs it, so that all else works without.
             Model::Unset => Ok(()),
-            Model::Named(source) => self.accept(self.models.open(source)?),
+            Model::Named(source) => self.accept_named(source),
             Model::Given(embedder) => self.accept(Arc::clone(embedder)),
             Model::External(dims) => self.expect_external(*dims),
         }
     }
 
-    /// Takes a model for this space if it makes the vectors that are stored.
+    /// Takes an application's own model for this space if it makes the vectors that are stored.
     pub(crate) fn accept(&self, embedder: Arc<dyn Embedder>) -> Result<()> {
+        let embedder = self.fitting(embedder)?;
+        self.given.get_or_init(|| Given::Loaded(embedder));
+        Ok(())
+    }
+
+    fn accept_named(&self, source: &str) -> Result<()> {
+        self.fitting(self.models.open(source)?)?;
+        let source = embed::durable_source(source)?;
+        self.given.get_or_init(|| Given::Named(source));
+        Ok(())
+    }
+
+    /// The model with the dimensions that are stored, if it makes the vectors that are. The same one is compared once.
+    fn fitting(&self, embedder: Arc<dyn Embedder>) -> Result<Arc<dyn Embedder>> {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = compared.as_ref().is_some_and(|known| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(&embedder)));
+        let this = Arc::downgrade(&embedder);
         let embedder = embed::as_stored(self.stored.model.as_ref(), embedder)?;
         let given = embedder.spec();
-        if let Some(difference) = embed::identity_difference(self.stored.model.as_ref(), given) {
+        if !is_known && let Some(difference) = embed::identity_difference(self.stored.model.as_ref(), given) {
             return Err(self.mismatch(given.id.clone(), difference));
         }
-        self.embedder.get_or_init(|| embedder);
-        Ok(())
+        *compared = Some(this);
+        Ok(embedder)
     }
 
     fn expect_external(&self, dims: usize) -> Result<()> {
@@ -190,6 +216,11 @@ pub(crate) struct NewSpace {
 }
 
 impl NewSpace {
+    /// The application's own model: it has no name by which it could be loaded again.
+    pub(crate) fn own_embedder(self) -> Option<Arc<dyn Embedder>> {
+        self.embedder.filter(|_| self.stored.model_source.is_none())
+    }
+
     /// # Errors
     /// [`Error::Model`] where there is no such model; [`Error::InvalidInput`] for a metric that is not the model's.
     pub(crate) fn of(models: &Models, name: &str, config: &SpaceConfig) -> Result<Self> {
@@ -232,22 +263,36 @@ fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
 }
 
 /// The models of a database, by source: collections, spaces and searches share one copy of the weights.
-#[derive(Default)]
 pub(crate) struct Models {
     runtime: embed::Runtime,
+    budget: Arc<Budget>,
     embedders: Loaded<dyn Embedder>,
     rerankers: Loaded<dyn Reranker>,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self::new(embed::Runtime::default())
+    }
 }
 
 impl Models {
     /// No models yet; those to come run so.
     pub(crate) fn new(runtime: embed::Runtime) -> Self {
-        Self { runtime, ..Self::default() }
+        let budget = Arc::default();
+        Self { runtime, embedders: Loaded::within(&budget), rerankers: Loaded::within(&budget), budget }
     }
 
-    /// A model that the user named.
+    /// A model that the user named. It is known by the name that collections remember, so that they find it.
     pub(crate) fn open(&self, source: &str) -> Result<Arc<dyn Embedder>> {
-        self.embedder_by(source, |source| embed::open_with(source, &self.runtime))
+        let durable = || embed::durable_source(source).unwrap_or_else(|_| source.to_owned());
+        let name = durable();
+        let embedder = self.embedder_by(&name, |_| embed::open_with(source, &self.runtime))?;
+        // One that was fetched just now has that name only from now on.
+        if name == source {
+            self.embedders.rename(&name, &durable());
+        }
+        Ok(embedder)
     }
 
     /// The model that a collection remembers; nothing is fetched for it.
@@ -276,8 +321,7 @@ impl Models {
     }
 
     pub(crate) fn limit(&self, limits: MemoryLimits) {
-        self.embedders.limit(limits);
-        self.rerankers.limit(limits);
+        self.budget.limit(limits);
     }
 
     pub(crate) fn health(&self) -> Vec<LoadHealth> {

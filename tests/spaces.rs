@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use quiverdb::embed::builtin::{Provenance, StaticTable};
 use quiverdb::embed::{Embeddings, ModelSpec};
+use quiverdb::models::{LoadState, MemoryLimits};
 use quiverdb::{
     Blame, Collection, CollectionConfig, Database, Document, Embedder, Error, Filter, Metric, Mode, Query, Result,
     SpaceConfig,
@@ -554,4 +556,28 @@ fn documents_that_bring_their_vectors_load_no_model() {
     assert_eq!(db.models(), []);
     notes.add(Document::new("c", "Three.")).unwrap();
     assert_eq!(db.models().len(), 1);
+}
+
+#[test]
+fn an_open_collection_keeps_no_model_that_is_not_at_work() {
+    let folder = folder();
+    let path = folder.path().join("model.qvst");
+    let tokens = ["[UNK]", "river", "boats"].map(str::to_owned).to_vec();
+    let values: Vec<f32> = (0..24_u8).map(|place| f32::from(place * 7 % 11) - 5.0).collect();
+    let table = StaticTable::quantise(Provenance::default(), tokens, 8, &values).unwrap();
+    std::fs::write(&path, table.to_bytes()).unwrap();
+    let db = Database::in_memory().unwrap();
+    let notes = db.collection_with("notes", CollectionConfig::new().model(path.to_str().unwrap())).unwrap();
+    let again = db.collection_with("notes", CollectionConfig::new().model(path.to_str().unwrap())).unwrap();
+    notes.add(Document::new("a", "A river with boats.")).unwrap();
+    let loaded = db.models();
+    assert!(loaded.len() == 1 && loaded[0].state == LoadState::Ready, "{loaded:?}");
+    assert_eq!((loaded[0].bytes, loaded[0].loads), (3 * (8 + 4), 1));
+    db.limit_models(MemoryLimits { bytes_max: Some(35), keep_alive: None });
+    assert_eq!(db.models()[0].state, LoadState::Dropped);
+    db.limit_models(MemoryLimits::default());
+    for collection in [&notes, &again] {
+        assert_eq!(ids(&search(collection, Query::text("boats").mode(Mode::Dense))), ["a"]);
+        assert_eq!(db.models()[0].loads, 2, "both use one copy");
+    }
 }

@@ -210,6 +210,11 @@ impl ModelDirectory {
         self.weight_files().iter().try_for_each(|path| files.check_weights(path))
     }
 
+    /// The bytes of its files of weights.
+    pub(crate) fn weights_bytes(&self) -> u64 {
+        self.weight_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
+    }
+
     /// The encoder's weights, and then those of the modules.
     fn weight_files(&self) -> Vec<PathBuf> {
         let of_module = |module: &Resolved<Module>| match &module.value {

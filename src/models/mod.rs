@@ -33,7 +33,7 @@ pub use self::http::Patience;
 #[cfg(feature = "hub")]
 pub use self::hub::{Digest, HttpSource, Listing, Opened, RemoteFile, Source, TransferError};
 pub use self::id::HubId;
-pub(crate) use self::loaded::Loaded;
+pub(crate) use self::loaded::{Budget, Loaded};
 pub use self::loaded::{LoadHealth, LoadState, MemoryLimits};
 #[cfg(feature = "hub")]
 pub use self::pull::{Event, Pulled, observe, pull};

@@ -22,6 +22,7 @@ pub struct CrossEncoder {
     engine: Box<dyn Engine>,
     /// Whether the model tells the two texts of a pair apart by token types.
     typed: bool,
+    weights_bytes: u64,
 }
 
 impl CrossEncoder {
@@ -50,7 +51,7 @@ impl CrossEncoder {
             activation: activation(&directory, labels)?,
         };
         let types = directory.config["type_vocab_size"].as_u64().unwrap_or(0);
-        Ok(Self { spec, tokens, engine, typed: types > 1 })
+        Ok(Self { spec, tokens, engine, typed: types > 1, weights_bytes: directory.weights_bytes() })
     }
 
     fn sequence(&self, pair: Pair) -> Sequence {
@@ -62,6 +63,10 @@ impl CrossEncoder {
 impl Reranker for CrossEncoder {
     fn spec(&self) -> &RerankerSpec {
         &self.spec
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.weights_bytes
     }
 
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {

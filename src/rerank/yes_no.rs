@@ -32,6 +32,7 @@ pub struct YesNo {
     engine: Box<dyn Engine>,
     before: Vec<u32>,
     after: Vec<u32>,
+    weights_bytes: u64,
 }
 
 impl YesNo {
@@ -66,7 +67,7 @@ impl YesNo {
         }
         let (backend, activation) = (engine.name().to_owned(), "sigmoid".to_owned());
         let spec = RerankerSpec { id, backend, max_tokens, activation };
-        Ok(Self { spec, tokens, engine, before, after })
+        Ok(Self { spec, tokens, engine, before, after, weights_bytes: directory.weights_bytes() })
     }
 
     /// The whole question; whether the end of the passage was left out of it.
@@ -82,6 +83,10 @@ impl YesNo {
 impl Reranker for YesNo {
     fn spec(&self) -> &RerankerSpec {
         &self.spec
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.weights_bytes
     }
 
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {

@@ -231,6 +231,10 @@ impl Embedder for StaticEmbedder {
         self.tokenizer.for_each(text, &mut |token| ranges.push(token.range));
         ranges
     }
+
+    fn memory_bytes(&self) -> u64 {
+        self.rows.bytes() as u64
+    }
 }
 
 /// BM25's idf of a word, ln(1 + (N - df + 0.5) / (df + 0.5)); that of a word in every chunk where the collection does
@@ -249,6 +253,15 @@ enum Rows {
 }
 
 impl Rows {
+    /// What they take in memory.
+    fn bytes(&self) -> usize {
+        match self {
+            // With a scale a row.
+            Self::Rounded(table) => table.tokens().len() * (table.dims() + size_of::<f32>()),
+            Self::Exact { values, .. } => size_of_val(values.as_slice()),
+        }
+    }
+
     /// Adds `weight` times a token's row to `sum`.
     fn add(&self, id: u32, weight: f32, sum: &mut [f32]) {
         match self {

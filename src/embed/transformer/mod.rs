@@ -315,6 +315,10 @@ impl Embedder for Transformer {
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
         self.tokens.ranges(text)
     }
+
+    fn memory_bytes(&self) -> u64 {
+        self.directory.weights_bytes()
+    }
 }
 
 impl Teacher for Transformer {
