@@ -678,13 +678,25 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
             [document] => reject(report, &document.document.id, error).map(|()| Vec::new()),
             [..] => {
                 let mut operations = Vec::with_capacity(prepared.len());
+                let before = report.rejected.len();
                 for document in prepared {
                     operations.extend(embed_batch(parts, vec![document], report)?);
+                    if operations.is_empty() && all_alike(&report.rejected[before..]) {
+                        return Err(error);
+                    }
                 }
                 Ok(operations)
             }
         },
     }
+}
+
+/// Documents that fail one after the other, for the same reason, until it is the model's fault and not theirs: a server that
+/// went away would be asked for every single one.
+const ALIKE: usize = 8;
+
+fn all_alike(rejected: &[Rejected]) -> bool {
+    rejected.len() >= ALIKE && rejected.iter().all(|one| one.reason == rejected[0].reason)
 }
 
 /// The vectors that models make, in order of the chunks that lack one: a list a space.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use quiverdb::types::Rejected;
@@ -62,7 +63,11 @@ impl Intake {
 pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dry_run: bool) -> Result<Intake> {
     let cancel = progress::stop_on_ctrl_c();
     let spinner = progress::spinner("reading");
-    let show = |report: &AddReport| spinner.set_message(so_far(report));
+    let written = AtomicU64::new(0);
+    let show = |report: &AddReport| {
+        spinner.set_message(so_far(report));
+        written.store(report.added + report.replaced, Ordering::Relaxed);
+    };
     let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel) };
     let (mut seen, mut lossy) = (HashSet::new(), 0);
     let documents = sources.documents().inspect(|document| {
@@ -74,7 +79,15 @@ pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dr
     });
     let added = collection.add_with(documents, &options);
     spinner.finish_and_clear();
-    let mut report = added?;
+    let mut report = added.inspect_err(|_| {
+        let written = written.load(Ordering::Relaxed);
+        if written > 0 && !dry_run {
+            note(&format!(
+                "{} went in before the error; the same command goes on from there",
+                count(written, "document")
+            ));
+        }
+    })?;
     let interrupted = progress::stop_listening();
     if sync && !interrupted {
         let gone = gone(collection, sources.roots(), &seen, &report)?;

@@ -45,8 +45,12 @@ impl Session {
     }
 
     /// The folder alone says nothing: a database is one that holds the data file.
+    /// One that may not be looked into is there as well: opening it says why.
     fn is_there(&self) -> bool {
-        self.path.join("data.redb").is_file()
+        match std::fs::metadata(self.path.join("data.redb")) {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        }
     }
 
     /// Opens the database, or makes it for such a collection, but not before it is known that there can be one.

@@ -211,6 +211,7 @@ impl ModelDirectory {
     }
 
     /// The bytes of its files of weights.
+    #[cfg(feature = "transformers")]
     pub(crate) fn weights_bytes(&self) -> u64 {
         self.weight_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
     }

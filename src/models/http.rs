@@ -91,10 +91,12 @@ pub(crate) fn may_pass(status: u16) -> bool {
 /// Whether the same request may succeed later, after no answer at all.
 pub(crate) fn may_pass_unanswered(error: &ureq::Error) -> bool {
     use ureq::Error as E;
+    #[allow(clippy::wildcard_enum_match_arm, reason = "all other errors of ureq are final")]
     match error {
         // Where names are not resolved there is usually no network at all, and trying again only keeps people waiting.
         E::Io(error) => !error.to_string().contains("lookup address"),
-        other => matches!(other, E::Timeout(_) | E::ConnectionFailed | E::Protocol(_)),
+        E::Timeout(_) | E::ConnectionFailed | E::Protocol(_) => true,
+        _ => false,
     }
 }
 

@@ -30,6 +30,7 @@ impl HubId {
     }
 
     /// The same model at a commit.
+    #[cfg(feature = "hub")]
     #[must_use]
     pub(crate) fn at(&self, commit: &str) -> Self {
         Self { repository: self.repository.clone(), revision: Some(commit.to_owned()) }

@@ -270,6 +270,8 @@ impl Errand<'_> {
         let resumed = have > 0;
         tell(&Event::File { name: target.name, bytes: target.size, from: have });
         let (mut came, mut retry, mut rounds) = (0, 0, 0);
+        // A server that begins anew each time gets no further by it.
+        let mut furthest = have;
         while have < target.size {
             let (reason, asked) = match self.source.open(target.id, target.commit, target.name, have) {
                 Err(TransferError::Final(error)) => return Err(error),
@@ -281,8 +283,8 @@ impl Errand<'_> {
                     }
                     let (count, broken) = copy(body, &mut file, target.size - have).map_err(failed)?;
                     (have, came) = (have + count, came + count);
-                    if count > 0 {
-                        retry = 0;
+                    if have > furthest {
+                        (furthest, retry) = (have, 0);
                     }
                     (broken.unwrap_or_else(|| "the connection ended early".to_owned()), None)
                 }

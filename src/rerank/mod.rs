@@ -216,11 +216,11 @@ fn expect(spec: &RerankerSpec, judged: &[Judgement], passages: usize) -> Result<
     if judged.len() != passages {
         return Err(Error::Embedding(format!("{id} gave {} judgements of {passages} passages", judged.len())));
     }
-    let is_usable = |judgement: &&Judgement| (0.0..=1.0).contains(&judgement.score) && !judgement.logit.is_nan();
+    let is_usable = |judgement: &&Judgement| (0.0..=1.0).contains(&judgement.score) && judgement.logit.is_finite();
     match judged.iter().find(|judgement| !is_usable(judgement)) {
         Some(Judgement { score, logit, .. }) => Err(Error::Embedding(format!(
-            "{id} gave the score {score} and the logit {logit}; a score must lie between 0 and 1 and a logit be a number. \
-             `Judgement::of_logit` makes both of any number"
+            "{id} gave the score {score} and the logit {logit}; a score lies between 0 and 1, and a logit is a number: its \
+             weights are damaged, or overflow"
         ))),
         None => Ok(()),
     }
@@ -274,10 +274,12 @@ mod tests {
             let judgement = Judgement { score, logit, truncated: false };
             expect(&RerankerSpec::new("yours"), &[judgement], 1)
         };
-        for (score, logit) in [(0.0, f32::NEG_INFINITY), (1.0, 30.0), (0.5, 0.0)] {
+        for (score, logit) in [(0.0, -90.0), (1.0, 30.0), (0.5, 0.0)] {
             judged(score, logit).unwrap();
         }
-        for (score, logit) in [(-0.1, 0.0), (1.1, 0.0), (f32::NAN, 0.0), (0.5, f32::NAN), (f32::INFINITY, 0.0)] {
+        for (score, logit) in
+            [(-0.1, 0.0), (1.1, 0.0), (f32::NAN, 0.0), (0.5, f32::NAN), (f32::INFINITY, 0.0), (0.0, f32::NEG_INFINITY)]
+        {
             let error = judged(score, logit).unwrap_err().to_string();
             assert!(error.contains("yours gave the score"), "{error}");
         }

@@ -25,15 +25,16 @@ impl Reranker for Remote {
     }
 
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {
-        Ok(self.server.rerank(query, passages)?.into_iter().map(judgement).collect())
+        let scores = self.server.rerank(query, passages)?;
+        // One answer has one scale: where any score is no probability, none is.
+        let are_probabilities = scores.iter().all(|score| (0.0..=1.0).contains(score));
+        let judgement = if are_probabilities { of_probability } else { Judgement::of_logit };
+        Ok(scores.into_iter().map(judgement).collect())
     }
 }
 
 /// Servers give probabilities, or what their model gave where they were asked for it.
-fn judgement(score: f32) -> Judgement {
-    if !(0.0..=1.0).contains(&score) {
-        return Judgement::of_logit(score);
-    }
+fn of_probability(score: f32) -> Judgement {
     // A probability of 0 or 1 has no finite logit.
     let inside = score.clamp(1e-7, 1.0 - 1e-7);
     Judgement { score, logit: (inside / (1.0 - inside)).ln(), truncated: false }
@@ -44,9 +45,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probabilities_stay_what_they_are_and_other_numbers_are_logits() {
-        assert_eq!(judgement(0.5), Judgement { score: 0.5, logit: 0.0, truncated: false });
-        assert!(judgement(1.0).logit > judgement(0.99).logit && judgement(1.0).logit.is_finite());
-        assert_eq!(judgement(-3.5), Judgement::of_logit(-3.5));
+    fn probabilities_stay_what_they_are_and_have_finite_logits() {
+        assert_eq!(of_probability(0.5), Judgement { score: 0.5, logit: 0.0, truncated: false });
+        let (certain, likely) = (of_probability(1.0), of_probability(0.99));
+        assert!(certain.logit > likely.logit && certain.logit.is_finite());
     }
 }

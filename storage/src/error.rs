@@ -76,9 +76,9 @@ pub enum Error {
         /// Those that are.
         free: u64,
     },
-    /// The folder was deleted, moved or replaced while the database was open. Nothing was written; reads go on.
+    /// The folder was deleted, moved or replaced while the database was open. The write did not happen; reads go on.
     #[error(
-        "database {path} is not where it was opened: {what}. Nothing was written. Put the folder back, or close the \
+        "database {path} is not where it was opened: {what}. This write did not happen; earlier ones are where the folder is now. Put the folder back, or close the \
          database and open it where it is now",
         path = .path.display()
     )]

@@ -205,9 +205,12 @@ fn find<T>(
 
 /// Loads a library, and asks it for the process's environment.
 fn load(path: &Path) -> Result<Loaded, String> {
-    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
-    let builder = builder.with_name("quiverdb").with_telemetry(false);
-    let environment = builder.build().map_err(|error| error.to_string())?;
+    // A library that exports the right names and is none makes `ort` panic.
+    let environment = std::panic::catch_unwind(|| {
+        let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+        builder.with_name("quiverdb").with_telemetry(false).build().map_err(|error| error.to_string())
+    });
+    let environment = environment.unwrap_or_else(|_| Err("it is no ONNX Runtime".into()))?;
     if std::env::var_os("ORT_LOG").is_none() {
         // Errors are returned and told once, by us.
         environment.set_log_level(LogLevel::Fatal);

@@ -99,6 +99,11 @@ impl Transformer {
         let sequences: Vec<Sequence> = encoded.into_iter().map(|encoded| Sequence::single(encoded.ids)).collect();
         let reading = Reading { pooling: &self.directory.pooling.value, skip: prompt.skip, unit: true };
         let values = self.run(&sequences, &reading)?;
+        if values.iter().any(|value| !value.is_finite()) {
+            let reason =
+                format!("{} made a vector that is not of numbers: its weights are damaged, or overflow", self.spec.id);
+            return Err(Error::Embedding(reason));
+        }
         Ok(Embeddings { dims: self.spec.dims, values, truncated })
     }
 
