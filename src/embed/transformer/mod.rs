@@ -1,7 +1,8 @@
 //! How does a sentence-transformers directory become vectors?
 //!
 //! Tokenise, sort by length, pack without padding, run the engine pack by pack (one core each), pool, run the modules
-//! after it, cut to the dimensions that are kept. Texts keep their order. What the numbers between ids and states are computed with is an [`engine::Engine`].
+//! after it, cut to the dimensions that are kept. Texts keep their order. What the numbers between ids and states are
+//! computed with is an `engine::Engine`.
 
 use std::ops::Range;
 use std::path::Path;
