@@ -5,7 +5,8 @@
     python benches/peers/ann.py base.npy queries.npy
 
 Both files hold float32 rows; rows are normalised first, so the dot product is the cosine. Graphs have M = 16 (32 links a
-node at the base), ef_construction = 200 (SVS: degree 32, window 200, codes of 8 or of 4 and 8 bits), and are built on --threads threads; queries run one at a time on one thread.
+node at the base), ef_construction = 200 (SVS: degree 32, window 200, f32 or codes of 8 or of 4 and 8 bits), and are built
+on --threads threads; queries run one at a time on one thread.
 "QPS" is the best of --rounds passes over all queries, "p50 us" the median of single calls in it, which a busy machine
 disturbs less. Recall counts the true 10 nearest among the 10 found.
 """
@@ -91,10 +92,10 @@ class Usearch:
 
 
 class Svs:
-    """A Vamana graph over codes of `primary` bits; with `residual` bits more, what is found is ranked again."""
+    """A Vamana graph over f32, or over codes of `primary` bits; with `residual` bits more, what is found is ranked again."""
 
-    def __init__(self, name, primary, residual):
-        self.name, self.bits = name, (primary, residual)
+    def __init__(self, name, primary=0, residual=0):
+        self.name, self.bits = name, (primary, residual) if primary else None
 
     def build(self, base, threads):
         recipe = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=2 * M, window_size=EF_CONSTRUCTION)
@@ -102,7 +103,8 @@ class Svs:
             file = os.path.join(folder, "base.fvecs")
             svs.write_vecs(base, file)
             rows = svs.VectorDataLoader(file, svs.DataType.float32, dims=base.shape[1])
-            self.index = svs.Vamana.build(recipe, svs.LVQLoader(rows, *self.bits), svs.DistanceType.MIP, threads)
+            rows = svs.LVQLoader(rows, *self.bits) if self.bits else rows
+            self.index = svs.Vamana.build(recipe, rows, svs.DistanceType.MIP, threads)
 
     def ready(self, ef):
         self.index.num_threads = 1
@@ -120,6 +122,7 @@ def peers():
     yield Hnswlib()
     yield Usearch("f32")
     yield Usearch("i8")
+    yield Svs("svs f32")
     yield Svs("svs LVQ8", 8, 0)
     yield Svs("svs LVQ4x8", 4, 8)
 
