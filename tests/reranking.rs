@@ -59,6 +59,15 @@ fn boats() -> Result<Collection> {
     Ok(boats)
 }
 
+/// A document of hundreds of chunks about river boats, and one of one.
+fn long_and_short() -> Result<Collection> {
+    let many = Database::in_memory()?.collection_with("c", quiverdb::CollectionConfig::new().chunk_tokens(8))?;
+    let text: String = (0..600).map(|number| format!("The river boats of pier {number}. ")).collect();
+    many.add(Document::new("long", text))?;
+    many.add(Document::new("short", "A word about river boats 5."))?;
+    Ok(many)
+}
+
 fn query() -> Query {
     Query::text("river boats").mode(Mode::Text)
 }
@@ -112,10 +121,7 @@ fn what_there_was_no_time_for_follows_in_its_order_and_is_told() -> Result<()> {
 
 #[test]
 fn a_chunk_is_judged_once_even_where_grouping_asks_deeper() -> Result<()> {
-    let many = Database::in_memory()?.collection_with("c", quiverdb::CollectionConfig::new().chunk_tokens(8))?;
-    let text: String = (0..600).map(|number| format!("The river boats of pier {number}. ")).collect();
-    many.add(Document::new("long", text))?;
-    many.add(Document::new("short", "A word about river boats 5."))?;
+    let many = long_and_short()?;
     let model = ByNumber::shared();
     let rerank = Rerank::with(model.clone()).depth(1000);
     let hits = many.search(query().limit(2).group(true).rerank(rerank))?.hits;
@@ -160,10 +166,7 @@ fn what_was_judged_hopeless_stands_before_what_was_not_judged() -> Result<()> {
 
 #[test]
 fn no_time_is_negative_where_grouping_asks_twice() -> Result<()> {
-    let many = Database::in_memory()?.collection_with("c", quiverdb::CollectionConfig::new().chunk_tokens(8))?;
-    let text: String = (0..600).map(|number| format!("The river boats of pier {number}. ")).collect();
-    many.add(Document::new("long", text))?;
-    many.add(Document::new("short", "A word about river boats 5."))?;
+    let many = long_and_short()?;
     let model = Arc::new(Hopeless(RerankerSpec::new("hopeless"), AtomicUsize::new(0)));
     // Three documents are wanted and two are there, so it looks deeper than the first hundred chunks.
     let results = many.search(query().limit(3).group(true).rerank(Rerank::with(model).depth(100)))?;

@@ -44,7 +44,7 @@ fn show(session: &Session, model: &str) -> Result<Outcome> {
     if model == "builtin" {
         return show_static(session, &StaticEmbedder::builtin(), "in the binary");
     }
-    if model.starts_with("http://") || model.starts_with("https://") {
+    if quiverdb::models::is_url(model) {
         let embedder = session.model(model)?;
         return print(session, embedder.spec(), &spec_fields(embedder.spec(), "the URL, or the server")?);
     }

@@ -48,7 +48,7 @@ fn open_from(model: &str, runtime: &Runtime, fetch: bool) -> Result<Arc<dyn Embe
         let builtin: Arc<dyn Embedder> = StaticEmbedder::builtin();
         return Ok(builtin);
     }
-    if is_url(model) {
+    if models::is_url(model) {
         return open_remote(model);
     }
     let name = Name::parse(model);
@@ -151,10 +151,6 @@ fn describe_graph(_: &Path, graph: &Path) -> Result<Described> {
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
-fn is_url(model: &str) -> bool {
-    model.starts_with("http://") || model.starts_with("https://")
-}
-
 #[cfg(feature = "remote")]
 fn open_remote(source: &str) -> Result<Arc<dyn Embedder>> {
     Ok(Arc::new(super::remote::RemoteEmbedder::open(source)?))
@@ -180,7 +176,7 @@ const MODULES: [&str; 4] = ["Dense", "Dropout", "LayerNorm", "Normalize"];
 /// The name under which a collection remembers its model: paths are made absolute, so that the collection opens from
 /// any working directory, and models of the hub have their commit.
 pub(crate) fn durable_source(model: &str) -> Result<String> {
-    if model == "builtin" || is_url(model) {
+    if model == "builtin" || models::is_url(model) {
         return Ok(model.to_owned());
     }
     let name = Name::parse(model);

@@ -165,7 +165,7 @@ impl ModelDirectory {
             weights: weights(&reader, encoder)?,
             tokenizer: reader.tokenizer(encoder)?,
             architecture,
-            kind: reader.kind(encoder, &settings)?,
+            kind: reader.kind(encoder, &config, &settings)?,
             width,
             dims,
             full_dims,
@@ -298,10 +298,9 @@ impl ModelDirectory {
 const EMBEDS: &str = "SentenceTransformer";
 /// What `model_type` says of a reranker.
 const JUDGES: &str = "CrossEncoder";
-const MODULES_FILE: &str = "modules.json";
 
-fn classifies(config: Option<&Object>) -> bool {
-    let names = config.and_then(|config| config.get("architectures")).and_then(Value::as_array);
+fn classifies(config: &Object) -> bool {
+    let names = config.get("architectures").and_then(Value::as_array);
     let is_head = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForSequenceClassification"));
     names.is_some_and(|names| names.iter().any(is_head))
 }
@@ -365,7 +364,7 @@ impl Reader {
     }
 
     /// Newer versions say it, or run an encoder for something else than the states of tokens.
-    fn kind(&self, encoder: &str, settings: &Object) -> Result<Resolved<String>> {
+    fn kind(&self, encoder: &str, config: &Object, settings: &Object) -> Result<Resolved<String>> {
         if let Some(kind) = settings.get("model_type").and_then(Value::as_str) {
             return Ok(Resolved::new(kind.to_owned(), SETTINGS));
         }
@@ -373,9 +372,7 @@ impl Reader {
         let object = self.files.optional(encoder, name)?.unwrap_or_default();
         let task = object.get("transformer_task").and_then(Value::as_str).unwrap_or("feature-extraction");
         // Without modules of sentence-transformers, a head for classification is what the model is for.
-        if self.files.find("", MODULES_FILE)?.is_none()
-            && classifies(self.files.optional(encoder, "config.json")?.as_ref())
-        {
+        if self.files.find("", modules::FILE)?.is_none() && classifies(config) {
             return Ok(Resolved::new(JUDGES.to_owned(), format!("{}, architectures", join(encoder, "config.json"))));
         }
         match task {

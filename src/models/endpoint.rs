@@ -32,11 +32,6 @@ pub(crate) struct Endpoint {
     options: Vec<(String, String)>,
 }
 
-/// Whether a model's name is a URL.
-pub(crate) fn is_url(model: &str) -> bool {
-    model.starts_with("http://") || model.starts_with("https://")
-}
-
 impl Endpoint {
     /// Reads a URL as described above.
     pub(crate) fn parse(text: &str) -> Result<Self> {
@@ -48,7 +43,7 @@ impl Endpoint {
         let (base, rest) = text.split_once('#').map_or((text, ""), |(base, rest)| (base, rest));
         let uri: Uri = base.parse().map_err(|_| wrong("is not a URL"))?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        if !is_url(base) || uri.host().is_none_or(str::is_empty) {
+        if !super::is_url(base) || uri.host().is_none_or(str::is_empty) {
             return Err(wrong("is not a URL with a host"));
         }
         if authority.contains('@') {

@@ -43,6 +43,11 @@ pub use self::select::Wanted;
 pub use self::settings::HubSettings;
 use crate::{Error, Result};
 
+/// Whether a model's name is the URL of a server.
+pub fn is_url(model: &str) -> bool {
+    model.starts_with("http://") || model.starts_with("https://")
+}
+
 /// Where a model lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {

@@ -67,7 +67,7 @@ impl HubSettings {
             .ok_or_else(|| Error::invalid("there is no home folder to keep models in: set HF_HOME to a folder"))?;
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+        if !super::is_url(&endpoint) {
             return Err(Error::invalid(format!("HF_ENDPOINT is `{endpoint}`; it must be a URL such as {ENDPOINT}")));
         }
         let is_set = |name| variable(name).is_some_and(|value| is_true(&value));

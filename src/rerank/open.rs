@@ -31,7 +31,7 @@ pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
                       server as http://host/v1#name; `quiver models list` shows some";
         return Err(Error::model(model, reason));
     }
-    if model.starts_with("http://") || model.starts_with("https://") {
+    if models::is_url(model) {
         return open_remote(model);
     }
     let name = Name::parse(model);

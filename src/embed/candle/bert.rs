@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::config::{self, Refusal};
 use super::embeddings::{Embeddings, Numbering};
-use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
-use super::weights::{Dense, Weights};
+use super::encoder::{Encoder, FeedForward, Layer};
+use super::post_norm::{Names, PostNorm};
+use super::weights::Weights;
 use crate::Result;
-use crate::embed::math::attention::{Heads, Reach};
 use crate::embed::math::bias::{Bias, alibi_slopes};
 use crate::embed::math::ops::Activation;
 use crate::embed::spec::ModelDirectory;
@@ -125,57 +125,33 @@ fn build(
     let heads = config::even_heads(config.hidden_size, config.num_attention_heads).map_err(refused)?;
     let norm = weights.norm("embeddings.LayerNorm", config.hidden_size, config.layer_norm_eps, true)?;
     let bias = if config.places() == "alibi" { Bias::Alibi(alibi_slopes(heads.queries)) } else { Bias::None };
-    let shared = Shared { config, weights: &weights, heads, bias: Arc::new(bias) };
-    let activation = config.activation().map_err(refused)?;
-    let layers = (0..config.num_hidden_layers).map(|index| shared.layer(index, activation)).collect::<Result<_>>()?;
+    let bias = Arc::new(bias);
+    let layers = PostNorm {
+        weights: &weights,
+        names: Names::BERT,
+        heads,
+        divisor: heads.root(),
+        hidden: config.hidden_size,
+        inner: config.intermediate_size,
+        epsilon: config.layer_norm_eps,
+        activation: config.activation().map_err(refused)?,
+    };
+    let gated = config.network() != "original";
+    let layer = |index| {
+        let name = format!("encoder.layer.{index}");
+        if gated { gated_layer(&layers, &name, &bias) } else { layers.layer(&name, &bias) }
+    };
+    let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
     Ok((Encoder::new(embeddings.normed(norm), Vec::new(), layers, None), weights))
 }
 
-struct Shared<'a> {
-    config: &'a Config,
-    weights: &'a Weights,
-    heads: Heads,
-    bias: Arc<Bias>,
-}
-
-impl Shared<'_> {
-    fn layer(&self, index: usize, activation: Activation) -> Result<Layer> {
-        let (weights, hidden, epsilon) = (self.weights, self.config.hidden_size, self.config.layer_norm_eps);
-        let inner = self.config.intermediate_size;
-        let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let dense = |part: &str, outputs, inputs, biased| weights.dense(&name(part), outputs, inputs, biased);
-        let norm = |part: &str| weights.norm(&name(part), hidden, epsilon, true).map(Norms::after);
-        let parts = ["query", "key", "value"].map(|part| format!("attention.self.{part}"));
-        let [queries, keys, values] = parts.map(|part| dense(&part, hidden, hidden, true));
-        let project = together(queries?, keys?, values?, self.heads);
-        let gated = self.config.network() != "original";
-        let (up, down, after) = if gated {
-            let up = dense("mlp.gated_layers", 2 * inner, hidden, false)?;
-            (up, dense("mlp.wo", hidden, inner, true)?, norm("mlp.layernorm")?)
-        } else {
-            let up = dense("intermediate.dense", inner, hidden, true)?;
-            (up, dense("output.dense", hidden, inner, true)?, norm("output.LayerNorm")?)
-        };
-        Ok(Layer {
-            attention: SelfAttention {
-                heads: self.heads,
-                project: project.pack(),
-                head_norms: None,
-                rotary: None,
-                reach: Reach::ALL,
-                bias: Arc::clone(&self.bias),
-                mix: dense("attention.output.dense", hidden, hidden, true)?.pack(),
-            },
-            attention_norms: norm("attention.output.LayerNorm")?,
-            feed_forward: FeedForward { up: up.pack(), activation, gated, down: down.pack() },
-            feed_forward_norms: after,
-        })
-    }
-}
-
-/// Queries, keys and values as one layer. Dividing the queries once, here, by the square root of a head's size spares
-/// dividing every score.
-pub(super) fn together(queries: Dense, keys: Dense, values: Dense, heads: Heads) -> Dense {
-    let scale = 1.0 / (heads.size as f32).sqrt();
-    queries.scale(0..heads.queries * heads.size, scale).join(keys).join(values)
+/// A layer of JinaBERT: the first linear layer is twice as wide, and one half gates the other.
+fn gated_layer(layers: &PostNorm<'_>, name: &str, bias: &Arc<Bias>) -> Result<Layer> {
+    let PostNorm { weights, hidden, inner, activation, .. } = *layers;
+    let (attention, attention_norms) = layers.attention(name, bias)?;
+    let up = weights.dense(&format!("{name}.mlp.gated_layers"), 2 * inner, hidden, false)?;
+    let down = weights.dense(&format!("{name}.mlp.wo"), hidden, inner, true)?;
+    let feed_forward_norms = layers.norm(name, "mlp.layernorm")?;
+    let feed_forward = FeedForward { up: up.pack(), activation, gated: true, down: down.pack() };
+    Ok(Layer { attention, attention_norms, feed_forward, feed_forward_norms })
 }

@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::bert::{WORDS, gelu};
 use super::config::{self, Refusal};
 use super::embeddings::{Embeddings, Numbering};
-use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::encoder::Encoder;
+use super::post_norm::{Names, PostNorm};
 use super::weights::{Dense, Weights};
 use crate::Result;
-use crate::embed::math::attention::{Heads, Reach};
+use crate::embed::math::attention::Heads;
 use crate::embed::math::bias::{Bias, Disentangled};
 use crate::embed::spec::ModelDirectory;
 
@@ -130,6 +131,11 @@ impl Config {
     }
 }
 
+const NAMES: Names = Names {
+    projections: ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"],
+    ..Names::BERT
+};
+
 /// Loads it.
 pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
     let config = Config::read(directory)?;
@@ -138,9 +144,26 @@ pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
     let heads = config::even_heads(config.hidden_size, config.num_attention_heads).map_err(refused)?;
     let embeddings = embeddings(&weights, &config)?;
     let distances = distances(&weights, &config)?;
-    let layers = (0..config.num_hidden_layers)
-        .map(|index| layer(directory, &weights, &config, heads, distances.as_deref(), index))
-        .collect::<Result<_>>()?;
+    let layers = PostNorm {
+        weights: &weights,
+        names: NAMES,
+        heads,
+        divisor: config.divisor(heads),
+        hidden: config.hidden_size,
+        inner: config.intermediate_size,
+        epsilon: config.layer_norm_eps,
+        activation: config::activation("hidden_act", &config.hidden_act).map_err(refused)?,
+    };
+    let plain = Arc::new(Bias::None);
+    let layer = |index| {
+        let name = format!("encoder.layer.{index}");
+        let mut layer = layers.layer(&name, &plain)?;
+        if let Some(rows) = &distances {
+            layer.attention.bias = Arc::new(bias(&weights, &config, &format!("{name}.attention.self"), heads, rows)?);
+        }
+        Ok(layer)
+    };
+    let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
     Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
 }
 
@@ -185,42 +208,4 @@ fn bias(weights: &Weights, config: &Config, name: &str, heads: Heads, distances:
     let divided = |queries: Dense| queries.scale(0..hidden, 1.0 / config.divisor(heads)).project(distances);
     let queries = config.has("p2c").then(|| dense(queries)).transpose()?.map(divided);
     Ok(Bias::Disentangled(Disentangled::new(heads, span, farthest, keys.as_deref(), queries.as_deref())))
-}
-
-fn layer(
-    directory: &ModelDirectory,
-    weights: &Weights,
-    config: &Config,
-    heads: Heads,
-    distances: Option<&[f32]>,
-    index: usize,
-) -> Result<Layer> {
-    let (hidden, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-    let refused = |reason: Refusal| config::refused(directory, &reason);
-    let name = |part: &str| format!("encoder.layer.{index}.{part}");
-    let dense = |part: &str, outputs, inputs| weights.dense(&name(part), outputs, inputs, true);
-    let norm = |part: &str| weights.norm(&name(part), hidden, epsilon, true).map(Norms::after);
-    let [queries, keys, values] =
-        ["query_proj", "key_proj", "value_proj"].map(|part| dense(&format!("attention.self.{part}"), hidden, hidden));
-    let queries = queries?.scale(0..hidden, 1.0 / config.divisor(heads));
-    let bias = distances.map(|rows| bias(weights, config, &name("attention.self"), heads, rows)).transpose()?;
-    Ok(Layer {
-        attention: SelfAttention {
-            heads,
-            project: queries.join(keys?).join(values?).pack(),
-            head_norms: None,
-            rotary: None,
-            reach: Reach::ALL,
-            bias: Arc::new(bias.unwrap_or(Bias::None)),
-            mix: dense("attention.output.dense", hidden, hidden)?.pack(),
-        },
-        attention_norms: norm("attention.output.LayerNorm")?,
-        feed_forward: FeedForward {
-            up: dense("intermediate.dense", inner, hidden)?.pack(),
-            activation: config::activation("hidden_act", &config.hidden_act).map_err(refused)?,
-            gated: false,
-            down: dense("output.dense", hidden, inner)?.pack(),
-        },
-        feed_forward_norms: norm("output.LayerNorm")?,
-    })
 }

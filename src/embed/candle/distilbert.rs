@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::bert::{WORDS, gelu, together};
+use super::bert::{WORDS, gelu};
 use super::config::{self, Refusal};
 use super::embeddings::{Embeddings, Numbering};
-use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::encoder::Encoder;
+use super::post_norm::{Names, PostNorm};
 use super::weights::Weights;
 use crate::Result;
-use crate::embed::math::attention::Reach;
 use crate::embed::math::bias::Bias;
 use crate::embed::spec::ModelDirectory;
 
@@ -34,6 +34,15 @@ const ALIASES: [(&str, &str); 3] =
 /// The model's own code has this number, not its configuration.
 const EPSILON: f32 = 1e-12;
 
+const NAMES: Names = Names {
+    projections: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    mix: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    norm: "output_layer_norm",
+};
+
 impl Config {
     fn check(&self) -> std::result::Result<(), Refusal> {
         config::positive(&[("hidden_dim", self.hidden_dim), ("vocab_size", self.vocab_size)])?;
@@ -52,36 +61,20 @@ pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
     let embeddings = Embeddings::new(weights.tensor(WORDS, &[config.vocab_size, hidden])?, hidden)
         .with_positions(positions, Numbering::Plain)
         .normed(weights.norm("embeddings.LayerNorm", hidden, EPSILON, true)?);
-    let layers = (0..config.n_layers).map(|index| layer(directory, &weights, &config, index)).collect::<Result<_>>()?;
-    Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
-}
-
-fn layer(directory: &ModelDirectory, weights: &Weights, config: &Config, index: usize) -> Result<Layer> {
-    let (hidden, inner) = (config.dim, config.hidden_dim);
     let refused = |reason: Refusal| config::refused(directory, &reason);
     let heads = config::even_heads(hidden, config.n_heads).map_err(refused)?;
-    let name = |part: &str| format!("transformer.layer.{index}.{part}");
-    let dense = |part: &str, outputs, inputs| weights.dense(&name(part), outputs, inputs, true);
-    let norm = |part: &str| weights.norm(&name(part), hidden, EPSILON, true).map(Norms::after);
-    let [queries, keys, values] =
-        ["attention.q_lin", "attention.k_lin", "attention.v_lin"].map(|part| dense(part, hidden, hidden));
-    Ok(Layer {
-        attention: SelfAttention {
-            heads,
-            project: together(queries?, keys?, values?, heads).pack(),
-            head_norms: None,
-            rotary: None,
-            reach: Reach::ALL,
-            bias: Arc::new(Bias::None),
-            mix: dense("attention.out_lin", hidden, hidden)?.pack(),
-        },
-        attention_norms: norm("sa_layer_norm")?,
-        feed_forward: FeedForward {
-            up: dense("ffn.lin1", inner, hidden)?.pack(),
-            activation: config::activation("activation", &config.activation).map_err(refused)?,
-            gated: false,
-            down: dense("ffn.lin2", hidden, inner)?.pack(),
-        },
-        feed_forward_norms: norm("output_layer_norm")?,
-    })
+    let layers = PostNorm {
+        weights: &weights,
+        names: NAMES,
+        heads,
+        divisor: heads.root(),
+        hidden,
+        inner: config.hidden_dim,
+        epsilon: EPSILON,
+        activation: config::activation("activation", &config.activation).map_err(refused)?,
+    };
+    let bias = Arc::new(Bias::None);
+    let layer = |index| layers.layer(&format!("transformer.layer.{index}"), &bias);
+    let layers = (0..config.n_layers).map(layer).collect::<Result<_>>()?;
+    Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
 }

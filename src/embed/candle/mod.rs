@@ -22,6 +22,7 @@ mod gemma3;
 mod modernbert;
 mod mpnet;
 mod nomic;
+mod post_norm;
 mod qwen3;
 mod weights;
 

@@ -154,7 +154,7 @@ fn layer(directory: &ModelDirectory, weights: &Weights, config: &Config, heads: 
     Ok(Layer {
         attention: SelfAttention {
             heads,
-            project: project.scale(0..hidden, 1.0 / (heads.size as f32).sqrt()).pack(),
+            project: project.scale(0..hidden, 1.0 / heads.root()).pack(),
             head_norms: None,
             rotary: Some(usize::from(local)),
             reach: if local { Reach::window(config.local_attention / 2) } else { Reach::ALL },

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::bert::{WORDS, epsilon, gelu, together};
+use super::bert::{WORDS, epsilon, gelu};
 use super::config::{self, Refusal};
 use super::embeddings::{Embeddings, Numbering};
-use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::encoder::Encoder;
+use super::post_norm::{Names, PostNorm};
 use super::weights::Weights;
 use crate::Result;
-use crate::embed::math::attention::Reach;
 use crate::embed::math::bias::{Bias, Buckets};
 use crate::embed::spec::ModelDirectory;
 
@@ -39,6 +39,13 @@ fn buckets() -> usize {
 /// The model's own code has this id for padding, whatever its configuration says.
 const PADDING: u32 = 1;
 
+const NAMES: Names = Names {
+    projections: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    mix: "attention.attn.o",
+    attention_norm: "attention.LayerNorm",
+    ..Names::BERT
+};
+
 impl Config {
     fn check(&self) -> std::result::Result<(), Refusal> {
         let count = self.relative_attention_num_buckets;
@@ -64,44 +71,19 @@ pub(crate) fn load(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
         .normed(weights.norm("embeddings.LayerNorm", hidden, config.layer_norm_eps, true)?);
     let table = weights.tensor("encoder.relative_attention_bias.weight", &[Buckets::COUNT, heads])?;
     let bias = Arc::new(Bias::Buckets(Buckets::new(table, heads)));
-    let layers = (0..config.num_hidden_layers)
-        .map(|index| layer(directory, &weights, &config, &bias, index))
-        .collect::<Result<_>>()?;
-    Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
-}
-
-fn layer(
-    directory: &ModelDirectory,
-    weights: &Weights,
-    config: &Config,
-    bias: &Arc<Bias>,
-    index: usize,
-) -> Result<Layer> {
-    let (hidden, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
     let refused = |reason: Refusal| config::refused(directory, &reason);
-    let heads = config::even_heads(hidden, config.num_attention_heads).map_err(refused)?;
-    let name = |part: &str| format!("encoder.layer.{index}.{part}");
-    let dense = |part: &str, outputs, inputs| weights.dense(&name(part), outputs, inputs, true);
-    let norm = |part: &str| weights.norm(&name(part), hidden, epsilon, true).map(Norms::after);
-    let [queries, keys, values] =
-        ["attention.attn.q", "attention.attn.k", "attention.attn.v"].map(|part| dense(part, hidden, hidden));
-    Ok(Layer {
-        attention: SelfAttention {
-            heads,
-            project: together(queries?, keys?, values?, heads).pack(),
-            head_norms: None,
-            rotary: None,
-            reach: Reach::ALL,
-            bias: Arc::clone(bias),
-            mix: dense("attention.attn.o", hidden, hidden)?.pack(),
-        },
-        attention_norms: norm("attention.LayerNorm")?,
-        feed_forward: FeedForward {
-            up: dense("intermediate.dense", inner, hidden)?.pack(),
-            activation: config::activation("hidden_act", &config.hidden_act).map_err(refused)?,
-            gated: false,
-            down: dense("output.dense", hidden, inner)?.pack(),
-        },
-        feed_forward_norms: norm("output.LayerNorm")?,
-    })
+    let heads = config::even_heads(hidden, heads).map_err(refused)?;
+    let layers = PostNorm {
+        weights: &weights,
+        names: NAMES,
+        heads,
+        divisor: heads.root(),
+        hidden,
+        inner: config.intermediate_size,
+        epsilon: config.layer_norm_eps,
+        activation: config::activation("hidden_act", &config.hidden_act).map_err(refused)?,
+    };
+    let layer = |index| layers.layer(&format!("encoder.layer.{index}"), &bias);
+    let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
+    Ok((Encoder::new(embeddings, Vec::new(), layers, None), weights))
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::bert::{WORDS, epsilon, together};
+use super::bert::{WORDS, epsilon};
 use super::config::{self, Refusal};
 use super::embeddings::Embeddings;
 use super::encoder::{Encoder, FeedForward, Layer, Norms, SelfAttention};
+use super::post_norm::together;
 use super::weights::{Dense, Weights};
 use crate::Result;
 use crate::embed::math::attention::{Heads, Reach};
@@ -148,7 +149,7 @@ fn names(weights: &Weights, name: &str, hidden: usize, heads: Heads) -> Result<N
     if weights.holds(&format!("{name}.attn.Wqkv.weight")) {
         let attention = dense("attn.Wqkv", heads.row())?;
         return Ok(Names {
-            attention: attention.scale(0..hidden, 1.0 / (heads.size as f32).sqrt()),
+            attention: attention.scale(0..hidden, 1.0 / heads.root()),
             mix: "attn.out_proj",
             gate: "mlp.fc12",
             up: "mlp.fc11",
@@ -159,7 +160,7 @@ fn names(weights: &Weights, name: &str, hidden: usize, heads: Heads) -> Result<N
     let [queries, keys, values] =
         ["q_proj", "k_proj", "v_proj"].map(|part| dense(&format!("self_attn.{part}"), hidden));
     Ok(Names {
-        attention: together(queries?, keys?, values?, heads),
+        attention: together(queries?, keys?, values?, heads, heads.root()),
         mix: "self_attn.o_proj",
         gate: "mlp.gate_proj",
         up: "mlp.up_proj",

@@ -30,6 +30,11 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// The square root of a head's size, by which most models divide scores.
+    pub(crate) fn root(self) -> f32 {
+        (self.size as f32).sqrt()
+    }
+
     /// Numbers in a token's row of queries, keys and values.
     pub(crate) fn row(self) -> usize {
         (self.queries + 2 * self.keys) * self.size
@@ -191,15 +196,11 @@ impl Tiled for Attention<'_> {
 mod tests {
     use super::*;
     use crate::embed::math::bias::{Buckets, Disentangled};
+    use crate::embed::math::testing;
 
-    /// Numbers that look random and are the same everywhere.
+    /// Numbers of -1 to 1.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
+        testing::numbers(count, seed).into_iter().map(|number| 2.0 * number).collect()
     }
 
     struct Case {

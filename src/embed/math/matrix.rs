@@ -288,16 +288,7 @@ impl Tiled for Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers that look random and are the same everywhere.
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::embed::math::testing::numbers;
 
     fn expected(input: &[f32], weights: &[f32], bias: &[f32], inputs: usize) -> Vec<f32> {
         let dot = |row: &[f32], weights: &[f32]| row.iter().zip(weights).map(|(a, b)| f64::from(a * b)).sum::<f64>();

@@ -9,3 +9,16 @@ pub(crate) mod bias;
 pub(crate) mod matrix;
 pub(crate) mod ops;
 pub(crate) mod rotary;
+
+#[cfg(test)]
+mod testing {
+    /// Numbers of -0.5 to 0.5 that look random and are the same everywhere.
+    pub(super) fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}

@@ -9,7 +9,7 @@ use super::{Pooling, Resolved, number};
 use crate::Result;
 use crate::embed::files::{Files, Object, join};
 
-const FILE: &str = "modules.json";
+pub(super) const FILE: &str = "modules.json";
 
 /// What happens to a pooled vector.
 #[derive(Clone, Debug, PartialEq)]

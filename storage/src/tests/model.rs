@@ -54,7 +54,7 @@ fn make(number: u8, seed: u64) -> NewDocument {
     made
 }
 
-type Model = BTreeMap<DocumentId, NewDocument>;
+pub(super) type Model = BTreeMap<DocumentId, NewDocument>;
 
 fn apply(store: &Store, notes: CollectionId, model: &mut Model, operations: &[(u8, Option<u64>)]) {
     let mut batch = Vec::new();
@@ -74,7 +74,8 @@ fn apply(store: &Store, notes: CollectionId, model: &mut Model, operations: &[(u
     store.write(notes, batch).unwrap();
 }
 
-fn agrees(snapshot: &Snapshot, model: &Model) {
+/// Every document is there as it was given, and no other.
+pub(super) fn stored_agrees(snapshot: &Snapshot, model: &Model) {
     assert_eq!(snapshot.ids().unwrap(), model.keys().cloned().collect::<Vec<_>>());
     assert_eq!(snapshot.chunks() as usize, model.values().map(|document| document.chunks.len()).sum::<usize>());
     for stored in snapshot.scan(None, usize::MAX).unwrap() {
@@ -83,6 +84,10 @@ fn agrees(snapshot: &Snapshot, model: &Model) {
         let vectors = snapshot.stored_chunks(&stored.id).unwrap().into_iter().map(|chunk| chunk.vectors);
         assert!(vectors.eq(given.chunks.iter().map(|chunk| chunk.vectors.clone())));
     }
+}
+
+fn agrees(snapshot: &Snapshot, model: &Model) {
+    stored_agrees(snapshot, model);
     nearest_agrees(snapshot, model, &[1.0, 0.0, 2.0, 1.0, 0.0]);
     text_agrees(snapshot, model, "word3");
 }

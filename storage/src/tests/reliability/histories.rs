@@ -5,11 +5,10 @@
 //! scan with double precision, walks with the exact scan, filters with their meaning, text to the bit with a database in
 //! memory that is never sealed, and what hybrid search joins, which are scores of one leg for the hits of the other.
 
-use std::collections::BTreeMap;
-
 use roaring::RoaringBitmap;
 use serde_json::json;
 
+use super::super::model::{Model, stored_agrees};
 use super::super::sound;
 use crate::seal::{merge, seal};
 use crate::testing::{Random, Trial, document, fast_folder, put};
@@ -34,7 +33,6 @@ const SHAPES: [Shape; 7] = [
     &[(1, Metric::L2), (65, Metric::Dot), (3, Metric::Cosine)],
 ];
 
-type Model = BTreeMap<DocumentId, NewDocument>;
 /// A chunk of a document.
 type Passage = (DocumentId, u32);
 
@@ -161,17 +159,6 @@ impl World {
             hybrid_agrees(&snapshot, space, &query, &all);
         }
         text_agrees(&snapshot, &twin);
-    }
-}
-
-fn stored_agrees(snapshot: &Snapshot, model: &Model) {
-    assert_eq!(snapshot.ids().unwrap(), model.keys().cloned().collect::<Vec<_>>());
-    assert_eq!(snapshot.chunks() as usize, model.values().map(|document| document.chunks.len()).sum::<usize>());
-    for stored in snapshot.scan(None, usize::MAX).unwrap() {
-        let given = &model[&stored.id];
-        assert_eq!((&stored.text, &stored.title, &stored.metadata), (&given.text, &given.title, &given.metadata));
-        let vectors = snapshot.stored_chunks(&stored.id).unwrap().into_iter().map(|chunk| chunk.vectors);
-        assert!(vectors.eq(given.chunks.iter().map(|chunk| chunk.vectors.clone())));
     }
 }
 
