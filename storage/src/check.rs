@@ -10,12 +10,12 @@ use std::path::Path;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
-use crate::codec::{self, CollectionRecord, Identity, Json, NextNumbers, Number, Place, Record, Sequence};
+use crate::codec::{self, CollectionRecord, Identity, Json, NextNumbers, Number, Opaque, Place, Record, Sequence};
 use crate::engine::Engine;
 use crate::error::engine;
 use crate::tables::{
-    Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, META, METADATA, Pair, SEGMENTS, SPACES,
-    TEXTS, TOMBSTONES, VECTORS,
+    Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, IMPORT_LEDGER, META, METADATA, Pair,
+    SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
 };
 use crate::{CollectionId, Error, Result, rows};
 
@@ -54,6 +54,7 @@ pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> R
     let spaces: BTreeSet<u32> = collections.values().flat_map(|record| record.spaces.iter().copied()).collect();
     check.names(&collections)?;
     check.strays(&collections, &spaces)?;
+    check.ledger(&collections)?;
     for (&number, record) in &collections {
         collection::check(&mut check, folder, number, record)?;
     }
@@ -220,6 +221,19 @@ impl Check<'_> {
             });
             let Some(after) = owner.checked_add(1) else { break };
             next = after;
+        }
+        Ok(())
+    }
+
+    /// Records of the ledger are whole and those of collections that are.
+    fn ledger(&mut self, collections: &BTreeMap<u32, CollectionRecord>) -> Result<()> {
+        let Some(table) = rows::open_if_made(self.transaction, IMPORT_LEDGER)? else { return Ok(()) };
+        for row in table.iter().map_err(engine)? {
+            let Some((key, value)) = self.note(row.map_err(engine))? else { break };
+            let place = Place::new(IMPORT_LEDGER.name(), key.value());
+            self.note(codec::decode::<Opaque>(place, value.value()))?;
+            let (owner, _) = key.value();
+            self.expect(collections.contains_key(&owner), || format!("{place}: there is no collection {owner}"));
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ mod text;
 
 pub(crate) use block::{VectorBlock, decode_rows, encode_block, open_block, vectors_per_block};
 pub(crate) use records::{
-    ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, NextNumbers, Number, SegmentRecord, Sequence,
-    SpaceRecord, Tombstones,
+    ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, NextNumbers, Number, Opaque, SegmentRecord,
+    Sequence, SpaceRecord, Tombstones,
 };
 pub(crate) use text::{decode_text, decode_text_range, encode_text};
 
@@ -113,7 +113,10 @@ impl fmt::Display for Place<'_> {
             PlaceKey::Pair(owner, number) => write!(f, "table {table}, key ({owner}, {number})"),
             PlaceKey::Id(owner, id) => match crate::keys::decode_id(id) {
                 Some(id) => write!(f, "table {table}, key ({owner}, `{id}`)"),
-                None => write!(f, "table {table}, key ({owner}, {id:02x?})"),
+                None => match std::str::from_utf8(id) {
+                    Ok(text) => write!(f, "table {table}, key ({owner}, `{}`)", text.escape_debug()),
+                    Err(_) => write!(f, "table {table}, key ({owner}, {id:02x?})"),
+                },
             },
         }
     }

@@ -20,6 +20,7 @@ mod handle;
 mod highlight;
 mod ids;
 mod keys;
+mod ledger;
 mod load;
 mod lock;
 mod passages;
@@ -55,6 +56,7 @@ pub use ids::{
     COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, SpaceId,
     validate_collection_name,
 };
+pub use ledger::{Alongside, LEDGER_KEY_BYTES_MAX, LEDGER_VALUE_BYTES_MAX, LedgerEdit};
 pub use roaring::RoaringBitmap;
 pub use snapshot::{Snapshot, TextHits, TextMatches};
 pub use store::Store;

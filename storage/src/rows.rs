@@ -119,7 +119,19 @@ pub(crate) fn put_id(
     table.insert(key, bytes.as_slice()).map(drop).map_err(engine)
 }
 
-/// Opens a table of a read transaction. All tables are made with the database.
+/// Opens a table that databases made before it was thought of have only from the first row in it on.
+pub(crate) fn open_if_made<K: redb::Key + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'static, K, Bytes>,
+) -> Result<Option<redb::ReadOnlyTable<K, Bytes>>> {
+    match transaction.open_table(definition) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(engine(error)),
+    }
+}
+
+/// Opens a table of a read transaction that is made with the database.
 pub(crate) fn open<K: redb::Key + 'static>(
     transaction: &ReadTransaction,
     definition: TableDefinition<'static, K, Bytes>,

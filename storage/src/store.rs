@@ -22,8 +22,8 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error, Filter, Operation, Result, Scrub,
-    Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, rows, scrub, seal, write,
+    Alongside, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error, Filter, Operation,
+    Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, ledger, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -245,7 +245,55 @@ impl Store {
     /// these nothing of it was kept, and the next call opens the file again where that is needed; [`Error::Poisoned`]
     /// where it could not be. After [`Error::Unconfirmed`] all of it is there.
     pub fn write(&self, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
-        damage_as_error("the database", || write::write(&self.0, collection, batch))
+        damage_as_error("the database", || write::write(&self.0, collection, batch, &Alongside::default()))
+    }
+
+    /// As [`Store::write`], and writes what comes alongside in the same transaction: all of both, or nothing of either. The
+    /// batch may be empty. So an import that keeps its position in the ledger finds there, after any crash, exactly how far
+    /// its documents came.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb_storage::Result<()> {
+    /// use quiverdb_storage::{Alongside, CollectionSettings, LedgerEdit, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// let settings = CollectionSettings { analyzer: Default::default(), spaces: vec![], application: Default::default() };
+    /// let notes = store.create_collection("notes", &settings)?.id;
+    /// let position = LedgerEdit::put("import/wiki.parquet", 4096_u64.to_le_bytes());
+    /// store.write_with(notes, vec![], Alongside::ledger([position]))?;
+    /// assert_eq!(store.ledger(notes, b"import/wiki.parquet")?, Some(4096_u64.to_le_bytes().to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::write`]; [`Error::InvalidInput`] for a key or value out of bounds; [`Error::UnknownCollection`].
+    pub fn write_with(&self, collection: CollectionId, batch: Vec<Operation>, along: Alongside) -> Result<Written> {
+        damage_as_error("the database", || write::write(&self.0, collection, batch, &along))
+    }
+
+    /// A record of the collection's ledger, as of the last commit; `None` where there is none of this key.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`]; [`Error::Corrupt`] where the record is damaged.
+    pub fn ledger(&self, collection: CollectionId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        damage_as_error("the database", || {
+            let transaction = self.0.begin_read()?;
+            collection_record(&transaction, collection)?;
+            ledger::get(&transaction, collection.0, key)
+        })
+    }
+
+    /// Keys and records of the collection's ledger whose keys begin with `prefix` (empty: all), in order of key.
+    ///
+    /// # Errors
+    /// As [`Store::ledger`].
+    pub fn ledger_entries(&self, collection: CollectionId, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        damage_as_error("the database", || {
+            let transaction = self.0.begin_read()?;
+            collection_record(&transaction, collection)?;
+            ledger::list(&transaction, collection.0, prefix)
+        })
     }
 
     /// The collection as it is now. Never waits for a writer. The first one after opening loads the collection.
@@ -420,6 +468,7 @@ fn remove_rows(transaction: &redb::WriteTransaction, number: u32) -> Result<Vec<
         let mut table = transaction.open_table(table).map_err(engine)?;
         table.retain_in(pairs_of(number), |_, _| false).map_err(engine)?;
     }
+    ledger::drop_collection(transaction, number)?;
     let mut ids = transaction.open_table(DOCUMENT_IDS).map_err(engine)?;
     let of_collection = (number, [].as_slice())..(number + 1, [].as_slice());
     ids.retain_in::<(u32, &[u8]), _>(of_collection, |_, _| false).map_err(engine)?;

@@ -1,7 +1,8 @@
 //! Which tables are there? All of them, on one screen; `FORMAT.md` draws their records.
 //!
 //! Invariants: every value is a record of `codec` (version, payload, checksum); keys of one collection lie together and
-//! ascend as it grows, so a bulk write appends. `import_ledger` and `embedding_cache` are reserved names.
+//! ascend as it grows, so a bulk write appends. `embedding_cache` is a reserved name. What
+//! came after the first databases (`import_ledger`) is made with the first row in it.
 
 use redb::TableDefinition;
 
@@ -34,6 +35,9 @@ pub(crate) const VECTORS: TableDefinition<Pair, Bytes> = TableDefinition::new("v
 pub(crate) const TOMBSTONES: TableDefinition<u32, Bytes> = TableDefinition::new("tombstones");
 /// (collection, segment) -> chunk range and digest of a sealed segment.
 pub(crate) const SEGMENTS: TableDefinition<Pair, Bytes> = TableDefinition::new("segments");
+
+/// (collection, key) -> a record of whoever imports, which storage does not read.
+pub(crate) const IMPORT_LEDGER: TableDefinition<(u32, &[u8]), Bytes> = TableDefinition::new("import_ledger");
 
 /// All pairs of one collection (or space).
 pub(crate) fn pairs_of(owner: u32) -> std::ops::RangeInclusive<Pair> {

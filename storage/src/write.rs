@@ -29,7 +29,8 @@ use crate::text::{TextRun, index_text};
 use crate::vectors::VectorRun;
 use crate::view::{Change, View};
 use crate::{
-    CollectionId, DocumentId, Error, NewChunk, NewDocument, Operation, Result, Written, passages, rows, validate,
+    Alongside, CollectionId, DocumentId, Error, NewChunk, NewDocument, Operation, Result, Written, passages, rows,
+    validate,
 };
 
 /// Applies a batch to a collection, durably.
@@ -37,32 +38,66 @@ use crate::{
 /// # Errors
 /// [`Error::InvalidInput`], [`Error::DimensionMismatch`] or [`Error::DiskFull`] before anything is written;
 /// [`Error::Poisoned`]; whatever the disk says.
-pub(crate) fn write(engine: &Engine, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
+pub(crate) fn write(
+    engine: &Engine,
+    collection: CollectionId,
+    batch: Vec<Operation>,
+    along: &Alongside,
+) -> Result<Written> {
+    along.validate()?;
     if batch.is_empty() {
-        return Ok(Written::default());
+        return write_alongside(engine, collection, along);
     }
     let settings = std::sync::Arc::clone(&engine.current_view(collection)?.settings);
     batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
     let batch = last_of_each(batch);
-    let removes = batch.iter().all(|operation| matches!(operation, Operation::Delete(_)));
+    let removes = along.only_removes() && batch.iter().all(|operation| matches!(operation, Operation::Delete(_)));
     // Another database may be there now, with a reserve of its own.
     engine.confirm_site()?;
     if removes {
         engine.space.ask_to_remove();
     } else {
-        engine.space.ask(batch.iter().map(bytes_on_disk).sum())?;
+        engine.space.ask(batch.iter().map(bytes_on_disk).sum::<u64>() + along.bytes_on_disk())?;
     }
     let attempt = || {
         let texts = index_texts(&batch);
         let mut writer = engine.writer()?;
         let view = engine.current_view(collection)?;
-        commit(&mut writer, collection, &view, &batch, texts)
+        commit(&mut writer, collection, &view, &batch, texts, along)
     };
     match attempt() {
         // The reserve is for this.
         Err(Error::DiskFull { .. }) if removes && engine.confirm_site().is_ok() && engine.space.give_up() => attempt(),
         other => other,
     }
+}
+
+/// Writes what comes without an operation. The collection need not be in memory for it, and its content stays the same.
+fn write_alongside(engine: &Engine, collection: CollectionId, along: &Alongside) -> Result<Written> {
+    if along.is_empty() {
+        return Ok(Written::default());
+    }
+    engine.confirm_site()?;
+    if along.only_removes() {
+        engine.space.ask_to_remove();
+    } else {
+        engine.space.ask(along.bytes_on_disk())?;
+    }
+    engine.writer()?.transact(|transaction| {
+        let collections = transaction.open_table(COLLECTIONS).map_err(crate::error::engine)?;
+        let record: Option<CollectionRecord> = rows::get_numbered(&collections, COLLECTIONS, collection.0)?;
+        record.ok_or_else(|| unknown(collection))?;
+        Ok((Written::default(), alongside_alone(transaction, collection, along)?))
+    })
+}
+
+/// What a transaction comes to that changes no document.
+fn alongside_alone(transaction: &WriteTransaction, collection: CollectionId, along: &Alongside) -> Result<Outcome> {
+    if !along.write(transaction, collection.0)? {
+        return Ok(Outcome::Nothing);
+    }
+    next_sequence(transaction)?;
+    Ok(Outcome::Commit)
 }
 
 /// About what a document takes: its content, and once more for what is derived from it and for copies on write.
@@ -89,7 +124,7 @@ pub(crate) fn rewrite(
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
     let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();
     let texts = index_texts(&batch);
-    commit(&mut writer, collection, &view, &batch, texts)
+    commit(&mut writer, collection, &view, &batch, texts, &Alongside::default())
 }
 
 fn commit(
@@ -98,6 +133,7 @@ fn commit(
     view: &View,
     batch: &[Operation],
     mut texts: Vec<(u32, String)>,
+    along: &Alongside,
 ) -> Result<Written> {
     validate::room(view.next_chunk, texts.len())?;
     for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
@@ -105,7 +141,7 @@ fn commit(
     }
     let text = passages::index(&view.analyzer, &texts);
     drop(texts);
-    writer.transact(|transaction| apply(transaction, collection, view, batch, text))
+    writer.transact(|transaction| apply(transaction, collection, view, batch, text, along))
 }
 
 /// Of several operations on one document the last one counts.
@@ -137,6 +173,7 @@ fn apply(
     view: &View,
     batch: &[Operation],
     text: TextRun,
+    along: &Alongside,
 ) -> Result<(Written, Outcome)> {
     let mut work = Work::begin(transaction, collection, view)?;
     for operation in batch {
@@ -146,8 +183,9 @@ fn apply(
         }
     }
     if work.written == Written::default() {
-        return Ok((work.written, Outcome::Nothing));
+        return Ok((Written::default(), alongside_alone(transaction, collection, along)?));
     }
+    along.write(transaction, collection.0)?;
     let vectors = work.append_vectors(view)?;
     work.bury(view, transaction)?;
     work.record.sequence = next_sequence(transaction)?;

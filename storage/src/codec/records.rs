@@ -310,6 +310,23 @@ impl Record for Json {
     }
 }
 
+/// Bytes of an owner who alone reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opaque(pub(crate) Vec<u8>);
+
+impl Record for Opaque {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(bytes) = self;
+        out.raw(bytes);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self(input.remaining().to_vec()))
+    }
+}
+
 /// The chunk numbers of a collection that are no more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tombstones(pub(crate) RoaringBitmap);
@@ -371,6 +388,8 @@ mod tests {
         comes_back(ChunkRecord { document: 1, ordinal: 2, start: 3, end: 4, terms: 5, heading: "A > B".into() });
         comes_back(SegmentRecord { first: 1, end: 9, chunks: 8, version: 1, digest: 5 });
         comes_back(Tombstones((5..70_000).collect()));
+        comes_back(Opaque(Vec::new()));
+        comes_back(Opaque(vec![0, 255]));
         let metadata = json!({"b": 0.1, "a": [1, null, {"c": 0.300_000_000_000_000_04}], "n": u64::MAX, "m": i64::MIN});
         comes_back(Json(metadata.as_object().unwrap().clone()));
     }

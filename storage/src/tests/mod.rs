@@ -10,6 +10,7 @@ mod damage;
 mod disk_full;
 mod failing_disk;
 mod large;
+mod ledger;
 mod lifecycle;
 mod model;
 mod moved;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::sound;
 use crate::seal::seal;
 use crate::testing::{Random, document, put, settings};
-use crate::{CollectionId, DocumentId, Metric, NewDocument, Operation, Snapshot, Store};
+use crate::{Alongside, CollectionId, DocumentId, LedgerEdit, Metric, NewDocument, Operation, Snapshot, Store};
 
 const DIMS: usize = 5;
 
@@ -71,7 +71,12 @@ fn apply(store: &Store, notes: CollectionId, model: &mut Model, operations: &[(u
             }
         }
     }
-    store.write(notes, batch).unwrap();
+    store.write_with(notes, batch, Alongside::ledger([LedgerEdit::put("documents", count(model))])).unwrap();
+}
+
+/// What the ledger then says.
+fn count(model: &Model) -> Vec<u8> {
+    model.len().to_string().into_bytes()
 }
 
 /// Every document is there as it was given, and no other.
@@ -169,6 +174,8 @@ proptest! {
                     model.clear();
                 }
             }
+            let told = store.ledger(notes, b"documents").unwrap();
+            assert_eq!(told.unwrap_or_else(|| b"0".to_vec()), count(&model), "as of the commit of the documents");
             let snapshot = store.snapshot(notes).unwrap();
             agrees(&snapshot, &model);
             if let Some((old, then)) = &kept {

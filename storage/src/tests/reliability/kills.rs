@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::{DIMS, State, batch, child, hear, role, say, sound, state, states};
 use crate::seal::{merge, seal};
 use crate::testing::{Random, Trial, fast_folder, settings, with_power_cuts};
-use crate::{CollectionId, Metric, Store};
+use crate::{Alongside, CollectionId, LedgerEdit, Metric, Store};
 
 const BATCHES: usize = 8;
 /// At most so many children die before the parent looks.
@@ -65,7 +65,11 @@ fn batches_before(step: usize) -> usize {
 fn take(store: &Store, notes: CollectionId, seed: u64, step: usize) {
     match STEPS[step] {
         Open => {}
-        Write => drop(store.write(notes, batch(seed, batches_before(step))).unwrap()),
+        Write => {
+            let batches = batches_before(step);
+            let position = LedgerEdit::put("batches", (batches as u64 + 1).to_le_bytes());
+            store.write_with(notes, batch(seed, batches), Alongside::ledger([position])).unwrap();
+        }
         Seal => drop(seal(&store.0, notes, 1).unwrap()),
         Merge => merge(&store.0, notes).unwrap(),
         Compact => drop(store.compact().unwrap()),
@@ -150,6 +154,10 @@ fn look(folder: &Path, done: usize, states: &[State], what: &str) -> usize {
     assert!(after(done) || (done < STEPS.len() && after(done + 1)), "{what}: {done} steps acknowledged, {}", found.0);
     assert_eq!(store.check().unwrap(), Vec::<String>::new(), "{what}");
     sound(&store);
+    let position =
+        store.ledger(notes, b"batches").unwrap().map_or(0, |told| u64::from_le_bytes(told.try_into().unwrap()));
+    let batches = batches_before(done + usize::from(!after(done)));
+    assert_eq!(position, batches as u64, "{what}: the ledger is of the commit of the documents");
     done + usize::from(!after(done))
 }
 
