@@ -330,7 +330,7 @@ impl Collection {
         documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
         options: &AddOptions<'_>,
     ) -> Result<AddReport> {
-        ingest::add(&self.parts, documents, options)
+        ingest::add(&self.parts, documents, options, None)
     }
 
     /// Deletes a document; says whether it was there.

@@ -5,6 +5,8 @@
 //! digest and a look-up, unchanged chunks of changed documents keep their vectors. Every chunk has a vector in every
 //! space: its model's, or the one that the document brings for all of its chunks.
 
+mod pipeline;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -12,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::{
-    DocumentId, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text, validate_content,
+    Alongside, DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text,
+    validate_content,
 };
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -33,14 +36,20 @@ pub struct AddOptions<'a> {
     pub dry_run: bool,
     /// Called after each committed batch with the report so far.
     pub progress: Option<&'a (dyn Fn(&AddReport) + Sync)>,
-    /// Set it to stop after the batch at hand; what was committed stays.
+    /// Set it to stop: batches that the model has read are committed, later ones are not, and what was committed stays.
     pub cancel: Option<&'a AtomicBool>,
 }
+
+/// Asked after each batch was read, with whether it was the last: what to note in the collection's ledger, in the
+/// transaction that commits the batch.
+pub(crate) type Checkpoint<'a> = &'a dyn Fn(bool) -> Vec<LedgerEdit>;
 
 /// Documents a batch holds at most, whatever their size.
 const BATCH_DOCUMENTS_MAX: usize = 4_096;
 /// Bytes of text after which a batch is full.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Numbers of vectors that documents bring after which a batch is full: 16 MiB of them.
+const BATCH_NUMBERS_MAX: usize = 4 << 20;
 /// A batch should take about this long, so that progress is seen and Ctrl-C is heard.
 const BATCH_TIME: Duration = Duration::from_millis(700);
 
@@ -49,36 +58,21 @@ pub(crate) fn add(
     parts: &Parts,
     documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
+    checkpoint: Option<Checkpoint<'_>>,
 ) -> Result<AddReport> {
     let start = Instant::now();
     let mut report = AddReport::default();
-    let mut documents = documents.into_iter();
-    let mut batch_documents = 64;
-    loop {
-        if options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-            break;
-        }
-        let (batch, exhausted) = take_batch(&mut documents, batch_documents, &mut report);
-        let batch_start = Instant::now();
-        if !batch.is_empty() {
-            add_batch(parts, batch, options, &mut report)?;
-        }
-        if !options.dry_run {
-            let Unsealed { begin, most } =
-                Unsealed::of(parts.info.settings.spaces.iter().map(|space| space.dims).sum());
-            parts.store.seal_soon(parts.info.id, begin);
-            let_sealing_catch_up(parts, options, most)?;
-        }
+    let settled = |report: &mut AddReport| {
         report.seconds = start.elapsed().as_secs_f64();
         if let Some(progress) = options.progress {
-            progress(&report);
+            progress(report);
         }
-        if exhausted {
-            break;
-        }
-        batch_documents = next_batch_size(batch_documents, batch_start.elapsed());
-    }
-    if !options.dry_run {
+    };
+    let documents = &mut documents.into_iter();
+    if options.dry_run {
+        forecast_all(parts, documents, options, &mut report, &settled)?;
+    } else {
+        pipeline::run(parts, documents, options, checkpoint, &mut report, &settled)?;
         seal(parts);
     }
     report.seconds = start.elapsed().as_secs_f64();
@@ -98,7 +92,7 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
         report.chunks_reused += prepared.reused();
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
         let operation = assemble(parts, prepared, vectors)?;
-        commit(parts, vec![operation], &mut report)?;
+        commit(parts, vec![operation], Alongside::default(), &mut report)?;
         parts.store.seal_soon(parts.info.id, 0);
     }
     report.seconds = start.elapsed().as_secs_f64();
@@ -140,10 +134,18 @@ impl Unsealed {
 /// How often a thread that waits looks.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// Waits while too many chunks are in memory. Where nobody is at work on them, because the last attempts failed, it seals
-/// them itself: to go on would fill the memory, so here a failure is one of the add, and what was committed stays.
-fn let_sealing_catch_up(parts: &Parts, options: &AddOptions<'_>, chunks_max: u64) -> Result<()> {
-    let cancelled = || options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+/// Has what was committed sealed meanwhile, and waits while too much of it is in memory.
+fn wait_for_sealing(parts: &Parts, cancel: Option<&AtomicBool>) -> Result<()> {
+    let Unsealed { begin, most } = Unsealed::of(parts.info.settings.spaces.iter().map(|space| space.dims).sum());
+    parts.store.seal_soon(parts.info.id, begin);
+    let_sealing_catch_up(parts, cancel, most)
+}
+
+/// Waits while more than so many chunks are in memory. Where nobody is at work on them, because the last attempts failed,
+/// it seals them itself: to go on would fill the memory, so here a failure is one of the add, and what was committed
+/// stays.
+fn let_sealing_catch_up(parts: &Parts, cancel: Option<&AtomicBool>, chunks_max: u64) -> Result<()> {
+    let cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
     while parts.store.sealing_backlog(parts.info.id)? > chunks_max && !cancelled() {
         if parts.store.is_sealing() {
             std::thread::sleep(WAIT);
@@ -165,17 +167,19 @@ fn next_batch_size(size: usize, took: Duration) -> usize {
     }
 }
 
+/// The next documents, and whether they are the last.
 fn take_batch(
-    documents: &mut impl Iterator<Item = std::result::Result<Document, Rejected>>,
+    documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
     documents_max: usize,
     report: &mut AddReport,
 ) -> (Vec<Document>, bool) {
     let mut batch = Vec::new();
-    let mut bytes = 0;
-    while batch.len() < documents_max && bytes < BATCH_BYTES_MAX {
+    let (mut bytes, mut numbers) = (0, 0);
+    while batch.len() < documents_max && bytes < BATCH_BYTES_MAX && numbers < BATCH_NUMBERS_MAX {
         match documents.next() {
             Some(Ok(document)) => {
                 bytes += document.text.len();
+                numbers += document.vector.iter().chain(document.vectors.values()).map(Vec::len).sum::<usize>();
                 batch.push(document);
             }
             Some(Err(rejected)) => report.rejected.push(rejected),
@@ -185,7 +189,11 @@ fn take_batch(
     (batch, false)
 }
 
-fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, report: &mut AddReport) -> Result<()> {
+/// The documents that differ from what is stored, chunked and with the vectors that can be kept. The rest is counted.
+fn read_batch(parts: &Parts, documents: Vec<Document>, report: &mut AddReport) -> Result<Vec<Prepared>> {
+    if documents.is_empty() {
+        return Ok(Vec::new());
+    }
     let snapshot = parts.store.snapshot(parts.info.id)?;
     let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
     let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
@@ -209,13 +217,7 @@ fn add_batch(parts: &Parts, documents: Vec<Document>, options: &AddOptions<'_>, 
         }
     }
     report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
-    if options.dry_run {
-        return forecast(&snapshot, &prepared, report);
-    }
-    // The pages that it keeps are not needed while the models work.
-    drop(snapshot);
-    let operations = embed_batch(parts, prepared, report)?;
-    commit(parts, operations, report)
+    Ok(prepared)
 }
 
 /// Those that differ from what is stored when their turn comes, the documents taken one after the other: of two that
@@ -258,6 +260,26 @@ fn is_of_a_document(error: &Error) -> bool {
             | Error::Embedding(_)
             | Error::Storage(S::InvalidInput(_) | S::DimensionMismatch { .. })
     )
+}
+
+/// Says what adding these documents would do.
+fn forecast_all(
+    parts: &Parts,
+    documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
+    options: &AddOptions<'_>,
+    report: &mut AddReport,
+    settled: &dyn Fn(&mut AddReport),
+) -> Result<()> {
+    let cancelled = || options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+    let mut exhausted = false;
+    while !exhausted && !cancelled() {
+        let batch;
+        (batch, exhausted) = take_batch(documents, BATCH_DOCUMENTS_MAX, report);
+        let prepared = read_batch(parts, batch, report)?;
+        forecast(&parts.store.snapshot(parts.info.id)?, &prepared, report)?;
+        settled(report);
+    }
+    Ok(())
 }
 
 fn forecast(snapshot: &Snapshot, prepared: &[Prepared], report: &mut AddReport) -> Result<()> {
@@ -741,12 +763,13 @@ fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> 
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, chunks: new_chunks })))
 }
 
-fn commit(parts: &Parts, operations: Vec<Operation>, report: &mut AddReport) -> Result<()> {
-    if operations.is_empty() {
+/// One transaction for the operations and what goes along.
+fn commit(parts: &Parts, operations: Vec<Operation>, along: Alongside, report: &mut AddReport) -> Result<()> {
+    if operations.is_empty() && along.ledger.is_empty() {
         return Ok(());
     }
     let documents = operations.len() as u64;
-    let written = parts.store.write(parts.info.id, operations)?;
+    let written = parts.store.write_with(parts.info.id, operations, along)?;
     // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
     report.replaced += documents - written.added;
@@ -776,13 +799,13 @@ mod tests {
         std::fs::write(&in_the_way, "a file").unwrap();
         let point = |id: i64| Document::new(id, "").vector(vec![1.0, id as f32]);
         points.add_many((0..8_192).map(point)).unwrap();
-        let (parts, options) = (points.parts(), AddOptions::default());
-        let_sealing_catch_up(parts, &options, 8_192).unwrap();
-        let error = let_sealing_catch_up(parts, &options, 8_191).unwrap_err().to_string();
+        let parts = points.parts();
+        let_sealing_catch_up(parts, None, 8_192).unwrap();
+        let error = let_sealing_catch_up(parts, None, 8_191).unwrap_err().to_string();
         assert!(error.contains("segments"), "{error}");
         assert_eq!(points.count().unwrap(), 8_192);
         std::fs::remove_file(&in_the_way).unwrap();
-        let_sealing_catch_up(parts, &options, 8_191).unwrap();
+        let_sealing_catch_up(parts, None, 8_191).unwrap();
         assert_eq!(parts.store.sealing_backlog(parts.info.id).unwrap(), 0);
     }
 
@@ -791,6 +814,6 @@ mod tests {
         let db = Database::in_memory().unwrap();
         let points = db.collection_with("points", CollectionConfig::new().external(1)).unwrap();
         points.add(Document::new(1, "").vector(vec![1.0])).unwrap();
-        let_sealing_catch_up(points.parts(), &AddOptions::default(), 0).unwrap();
+        let_sealing_catch_up(points.parts(), None, 0).unwrap();
     }
 }

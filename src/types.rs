@@ -571,6 +571,38 @@ pub struct AddReport {
     pub texts_truncated: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// Of these, the seconds in which a model was at work. Reading, chunking and writing go on beside it, so the rest is
+    /// what they cost.
+    #[serde(skip)]
+    pub embedding_seconds: f64,
+}
+
+impl AddReport {
+    /// Counts what another report of the same run counts.
+    pub(crate) fn take_up(&mut self, other: Self) {
+        let Self {
+            added,
+            replaced,
+            unchanged,
+            removed,
+            mut rejected,
+            chunks_embedded,
+            chunks_reused,
+            texts_truncated,
+            seconds,
+            embedding_seconds,
+        } = other;
+        self.added += added;
+        self.replaced += replaced;
+        self.unchanged += unchanged;
+        self.removed += removed;
+        self.rejected.append(&mut rejected);
+        self.chunks_embedded += chunks_embedded;
+        self.chunks_reused += chunks_reused;
+        self.texts_truncated += texts_truncated;
+        self.seconds += seconds;
+        self.embedding_seconds += embedding_seconds;
+    }
 }
 
 /// A document or file that was not taken.

@@ -596,7 +596,7 @@ pub(crate) enum BenchVerb {
     /// What `open` starts in a fresh process
     #[command(hide = true)]
     OpenOnce(BenchOpenOnce),
-    /// How fast do ready vectors get in, and what does a search meanwhile feel of it?
+    /// How fast do texts or ready vectors get in, and what does a search meanwhile feel of it?
     Ingest(BenchIngest),
 }
 
@@ -654,11 +654,17 @@ pub(crate) struct BenchOpenOnce {
 #[derive(Args)]
 pub(crate) struct BenchIngest {
     /// The vectors to add: .npy or .fvecs. The last 200 are added one by one, and ask
-    #[arg(long, value_name = "FILE")]
-    pub(crate) base: PathBuf,
-    /// JSONL of {"text"}, one a vector; without it, sentences of 20 words are made up
+    #[arg(long, value_name = "FILE", required_unless_present = "texts")]
+    pub(crate) base: Option<PathBuf>,
+    /// JSONL of {"text"}: without --base they are embedded and added; with it, one goes with each vector [default:
+    /// sentences of 20 words, made up]
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
+    /// What embeds the texts: `builtin`, a directory, owner/name of the hub, or http://host/v1#name
+    #[arg(long, default_value = "builtin", value_name = "M", conflicts_with = "base")]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
     /// How vectors are compared
     #[arg(long, value_parser = by_name::<Metric>, default_value = "cosine", value_name = "cosine|dot|l2")]
     pub(crate) metric: Metric,

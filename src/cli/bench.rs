@@ -11,6 +11,7 @@ mod ingest;
 mod input;
 mod machine;
 mod open;
+mod passages;
 mod truth;
 mod whole;
 

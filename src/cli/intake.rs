@@ -68,7 +68,7 @@ pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dr
         spinner.set_message(so_far(report));
         written.store(report.added + report.replaced, Ordering::Relaxed);
     };
-    let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel) };
+    let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel), ..AddOptions::default() };
     let (mut seen, mut lossy) = (HashSet::new(), 0);
     let documents = sources.documents().inspect(|document| {
         let Ok(document) = document else { return };
@@ -152,6 +152,7 @@ pub(crate) fn describe(report: &AddReport) -> String {
         chunks_reused,
         texts_truncated,
         seconds,
+        embedding_seconds: _,
     } = report;
     let mut parts = Vec::new();
     let outcomes = [(*added, "added"), (*replaced, "replaced"), (*unchanged, "unchanged"), (*removed, "removed")];

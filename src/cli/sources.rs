@@ -138,7 +138,8 @@ pub(crate) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
-fn reader(file: &Path) -> Result<Box<dyn BufRead>> {
+/// A file's bytes; `-` is stdin.
+pub(crate) fn reader(file: &Path) -> Result<Box<dyn BufRead>> {
     if is_stdin(file) {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }

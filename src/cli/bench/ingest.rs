@@ -4,6 +4,7 @@
 //! searchable by comparing all) and until they are sealed (searchable by graph); single documents after that; and a second
 //! collection, half of it sealed, that is searched while the other half gets in.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -14,9 +15,9 @@ use serde::Serialize;
 
 use super::arrays::{self, Rows};
 use super::input::check;
-use super::machine;
 use super::truth;
 use super::whole::{self, COLLECTION, accepted, create, document};
+use super::{machine, passages};
 use crate::cli::args::BenchIngest;
 use crate::cli::latency::Latencies;
 use crate::cli::output::{Table, count, duration, size, thousands};
@@ -74,7 +75,12 @@ impl Load {
 
 /// `quiver bench ingest`.
 pub(super) fn run(session: &Session, arguments: &BenchIngest) -> Result<Outcome> {
-    let load = load(arguments)?;
+    let Some(base) = &arguments.base else {
+        // Clap wants one of the two.
+        let texts = arguments.texts.as_deref().unwrap_or(Path::new("-"));
+        return passages::run(session, texts, &arguments.backend.model(&arguments.model)?);
+    };
+    let load = load(arguments, base)?;
     machine::introduce();
     let folder = tempfile::tempdir()?;
     let database = Database::open(folder.path())?;
@@ -104,8 +110,8 @@ pub(super) fn run(session: &Session, arguments: &BenchIngest) -> Result<Outcome>
     Ok(Outcome::Done)
 }
 
-fn load(arguments: &BenchIngest) -> Result<Load> {
-    let base = arrays::vectors(&arguments.base)?;
+fn load(arguments: &BenchIngest, base: &Path) -> Result<Load> {
+    let base = arrays::vectors(base)?;
     check(&base, "base", arguments.metric)?;
     if base.count() < 10 {
         let message = format!("the base has {}; 10 are needed", count(base.count() as u64, "vector"));

@@ -1,0 +1,221 @@
+//! How do reading, embedding and writing happen at once?
+//!
+//! Three stages, a thread each, joined by queues of one batch: the caller's thread reads, compares and chunks; a second one
+//! embeds; a third one commits, and waits where sealing must catch up. So the model is at work while the next documents
+//! are read and the last ones written, and memory holds five batches at most.
+//!
+//! Invariants: batches are committed in the order in which they were read; a document is compared with what is stored only
+//! after every earlier one of its id is; the report counts what was committed, whether or not a later stage fails.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use quiverdb_storage::{Alongside, DocumentId, LedgerEdit, Operation};
+
+use super::{
+    AddOptions, Checkpoint, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing,
+};
+use crate::Result;
+use crate::parts::Parts;
+use crate::types::{AddReport, Document, Rejected};
+
+/// Batches that wait between two stages. One is enough for stages that take alike, and more would only be memory.
+const QUEUE: usize = 1;
+
+/// A batch on its way. What each stage has to say of it travels with it.
+struct Batch<T> {
+    content: T,
+    ledger: Vec<LedgerEdit>,
+    /// What became of its documents so far.
+    report: AddReport,
+    /// What the slowest stage took: the pipeline is as fast as that one.
+    slowest: Duration,
+}
+
+impl<T> Batch<T> {
+    /// Goes through a stage, whose time is measured.
+    fn pass<U>(self, stage: impl FnOnce(T, &mut AddReport) -> Result<U>) -> Result<Batch<U>> {
+        let Self { content, ledger, mut report, slowest } = self;
+        let start = Instant::now();
+        let content = stage(content, &mut report)?;
+        Ok(Batch { content, ledger, report, slowest: slowest.max(start.elapsed()) })
+    }
+}
+
+/// What is said of a batch that was committed.
+struct Done {
+    report: AddReport,
+    slowest: Duration,
+}
+
+/// Adds the documents; `settled` hears the report after each committed batch, on this thread.
+///
+/// # Errors
+/// The first of any stage. What was committed before it stays, and is in the report.
+pub(super) fn run(
+    parts: &Parts,
+    documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
+    options: &AddOptions<'_>,
+    checkpoint: Option<Checkpoint<'_>>,
+    report: &mut AddReport,
+    settled: &dyn Fn(&mut AddReport),
+) -> Result<()> {
+    let (to_model, read) = sync_channel(QUEUE);
+    let (to_store, embedded) = sync_channel(QUEUE);
+    let (committed, done) = channel();
+    let cancel = options.cancel;
+    std::thread::scope(|scope| {
+        let model = scope.spawn(move || embed_all(parts, read, &to_store, cancel));
+        let store = scope.spawn(move || write_all(parts, embedded, &committed, cancel));
+        let mut reader = Reader {
+            parts,
+            cancel,
+            checkpoint,
+            done,
+            report,
+            settled,
+            underway: HashMap::new(),
+            sent: 0,
+            heard: 0,
+            size: 64,
+        };
+        let outcome = reader.read_all(documents, to_model);
+        reader.settle_all();
+        // The store's failure ends the model's work, and that the reader's: the one behind is the cause.
+        joined(store).and(joined(model)).and(outcome)
+    })
+}
+
+fn joined(stage: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn is_set(cancel: Option<&AtomicBool>) -> bool {
+    cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+}
+
+/// The second stage. Whoever cancels does not want to wait for a model: what it has not read yet is dropped.
+fn embed_all(
+    parts: &Parts,
+    read: Receiver<Batch<Vec<Prepared>>>,
+    to_store: &SyncSender<Batch<Vec<Operation>>>,
+    cancel: Option<&AtomicBool>,
+) -> Result<()> {
+    for batch in read {
+        if is_set(cancel) {
+            break;
+        }
+        let embedded = batch.pass(|prepared, report| {
+            let start = Instant::now();
+            let operations = embed_batch(parts, prepared, report)?;
+            report.embedding_seconds += start.elapsed().as_secs_f64();
+            Ok(operations)
+        })?;
+        if to_store.send(embedded).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The third stage.
+fn write_all(
+    parts: &Parts,
+    embedded: Receiver<Batch<Vec<Operation>>>,
+    committed: &Sender<Done>,
+    cancel: Option<&AtomicBool>,
+) -> Result<()> {
+    for mut batch in embedded {
+        let along = Alongside::ledger(std::mem::take(&mut batch.ledger));
+        let Batch { report, slowest, .. } =
+            batch.pass(|operations, report| commit(parts, operations, along, report))?;
+        // Nobody listens where the reader has failed; what is committed is so nevertheless.
+        let _ = committed.send(Done { report, slowest });
+        wait_for_sealing(parts, cancel)?;
+    }
+    Ok(())
+}
+
+/// The first stage.
+struct Reader<'a> {
+    parts: &'a Parts,
+    cancel: Option<&'a AtomicBool>,
+    checkpoint: Option<Checkpoint<'a>>,
+    done: Receiver<Done>,
+    report: &'a mut AddReport,
+    settled: &'a dyn Fn(&mut AddReport),
+    /// The documents on their way, each with the number of the last batch that it is in.
+    underway: HashMap<DocumentId, u64>,
+    /// Batches that went to the model, and those of them that were committed.
+    sent: u64,
+    heard: u64,
+    /// Documents of the next batch.
+    size: usize,
+}
+
+impl Reader<'_> {
+    fn read_all(
+        &mut self,
+        documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
+        to_model: SyncSender<Batch<Vec<Prepared>>>,
+    ) -> Result<()> {
+        let mut exhausted = false;
+        while !exhausted && !is_set(self.cancel) {
+            let batch;
+            (batch, exhausted) = self.next_batch(documents)?;
+            if to_model.send(batch).is_err() {
+                break;
+            }
+            self.sent += 1;
+            while let Ok(done) = self.done.try_recv() {
+                self.settle(done);
+            }
+            self.underway.retain(|_, batch| *batch >= self.heard);
+        }
+        Ok(())
+    }
+
+    /// The next batch, and whether it is the last.
+    fn next_batch(
+        &mut self,
+        documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
+    ) -> Result<(Batch<Vec<Prepared>>, bool)> {
+        let mut report = AddReport::default();
+        let start = Instant::now();
+        let (batch, exhausted) = take_batch(documents, self.size, &mut report);
+        let ledger = self.checkpoint.map_or_else(Vec::new, |checkpoint| checkpoint(exhausted));
+        let taken = start.elapsed();
+        if batch.iter().any(|document| self.underway.contains_key(&document.id)) {
+            while self.heard < self.sent && self.settle_one() {}
+        }
+        let start = Instant::now();
+        self.underway.extend(batch.iter().map(|document| (document.id.clone(), self.sent)));
+        let content = read_batch(self.parts, batch, &mut report)?;
+        Ok((Batch { content, ledger, report, slowest: taken + start.elapsed() }, exhausted))
+    }
+
+    /// Waits for the next batch to be committed; `false` where none will be.
+    fn settle_one(&mut self) -> bool {
+        let Ok(done) = self.done.recv() else { return false };
+        self.settle(done);
+        true
+    }
+
+    fn settle_all(&mut self) {
+        while self.settle_one() {}
+    }
+
+    fn settle(&mut self, done: Done) {
+        self.heard += 1;
+        self.report.take_up(done.report);
+        self.size = next_batch_size(self.size, done.slowest);
+        (self.settled)(self.report);
+    }
+}
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;
