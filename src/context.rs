@@ -6,6 +6,8 @@
 //!
 //! It does not search, and it does not know the model's tokenizer: the caller counts.
 
+use std::sync::Arc;
+
 use quiverdb_storage::is_titled;
 use serde::Serialize;
 
@@ -39,6 +41,75 @@ pub enum ContextFormat {
     Xml,
     /// `{"passages": [{"number": 1, "document": ..., "text": ...}]}`.
     Json,
+}
+
+impl ContextFormat {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Text, Self::Xml, Self::Json];
+
+    /// As it is written on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Xml => "xml",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// How the answers to a query become a context.
+#[derive(Clone)]
+pub struct ContextOptions {
+    pub(crate) budget_tokens: usize,
+    pub(crate) format: ContextFormat,
+    pub(crate) neighbours: u32,
+    pub(crate) count: Option<Arc<CountTokens>>,
+}
+
+/// How many tokens a text has.
+pub type CountTokens = dyn Fn(&str) -> usize + Send + Sync;
+
+impl ContextOptions {
+    /// A context of at most so many tokens, as text.
+    pub fn new(budget_tokens: usize) -> Self {
+        Self { budget_tokens, format: ContextFormat::Text, neighbours: 0, count: None }
+    }
+
+    /// How it is written.
+    #[must_use]
+    pub fn format(mut self, format: ContextFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Of what the hits leave of the budget, up to so many passages before and after each hit are read as well: first
+    /// those next to the best hit, in the end those farthest from the last. With those that touch they become one.
+    #[must_use]
+    pub fn neighbours(mut self, neighbours: u32) -> Self {
+        self.neighbours = neighbours;
+        self
+    }
+
+    /// Counts as the reader of the context does. Without it, tokens are those of the collection's own model, which are
+    /// about as many for the same language.
+    #[must_use]
+    pub fn count(mut self, count: impl Fn(&str) -> usize + Send + Sync + 'static) -> Self {
+        self.count = Some(Arc::new(count));
+        self
+    }
+}
+
+impl std::fmt::Debug for ContextOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { budget_tokens, format, neighbours, count } = self;
+        formatter
+            .debug_struct("ContextOptions")
+            .field("budget_tokens", budget_tokens)
+            .field("format", format)
+            .field("neighbours", neighbours)
+            .field("count", &count.as_ref().map(|_| ".."))
+            .finish()
+    }
 }
 
 /// A context and where each of its passages comes from.

@@ -3,6 +3,8 @@
 //! Invariants: a [`Collection`] knows its model, and a model that would make other vectors is refused by name; every
 //! handle is cheap to clone and may be shared between threads; reads run on snapshots and never wait for a write.
 
+mod cited;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use serde_json::Value;
 
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
+use crate::context::{Context, ContextOptions};
 use crate::embed::{ModelSpec, Runtime};
 use crate::ingest::{self, AddOptions, OwnVectors};
 use crate::models::{LoadHealth, MemoryLimits};
@@ -429,6 +432,28 @@ impl Collection {
         quiverdb_storage::highlights(&self.parts.info.settings.analyzer, query, text)
     }
 
+    /// Searches, and puts the best passages into a context for a language model: best first, none twice, those that
+    /// overlap or touch joined, each cited by its document and bytes, within a budget of tokens.
+    ///
+    /// ```
+    /// use quiverdb::context::{ContextFormat, ContextOptions};
+    /// use quiverdb::{Database, Document, Query};
+    ///
+    /// let notes = Database::in_memory()?.collection("notes")?;
+    /// notes.add(Document::new("rust-book", "A value can be borrowed many times for reading."))?;
+    /// let options = ContextOptions::new(500).format(ContextFormat::Xml).neighbours(1);
+    /// let context = notes.context(Query::text("how does borrowing work?").limit(8), &options)?;
+    /// assert_eq!(context.citations[0].document, "rust-book");
+    /// assert!(context.tokens <= 500);
+    /// # Ok::<(), quiverdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Collection::search`].
+    pub fn context(&self, query: Query, options: &ContextOptions) -> Result<Context> {
+        self.snapshot()?.context(query, options)
+    }
+
     /// The byte ranges of `text` whose words answer `query`, which is read in the query syntax; see [`Query::syntax`].
     ///
     /// # Errors
@@ -458,6 +483,14 @@ impl Snapshot {
     /// As [`Collection::search`].
     pub fn search(&self, query: Query) -> Result<SearchResults> {
         query::search(&self.parts, &self.inner, &query)
+    }
+
+    /// As [`Collection::context`].
+    ///
+    /// # Errors
+    /// As [`Collection::search`].
+    pub fn context(&self, query: Query, options: &ContextOptions) -> Result<Context> {
+        cited::context_of(&self.parts, &self.inner, &query, options)
     }
 
     /// As [`Collection::get`].

@@ -11,6 +11,7 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod concurrency;
+mod contexts;
 mod damage;
 mod filters;
 #[cfg(feature = "hub")]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quiverdb::chunk::ChunkerKind;
+use quiverdb::context::ContextFormat;
 use quiverdb::embed::builtin::DistillOptions;
 use quiverdb::embed::{Backend, Device, Runtime};
 use quiverdb::fuse::{Fusion, RECIPROCAL_RANK_K};
@@ -235,9 +236,24 @@ pub(crate) struct Search {
     /// Show long passages whole
     #[arg(long)]
     pub(crate) full: bool,
+    /// Print the best passages as one text for a language model, numbered and cited, of at most so many tokens
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["queries", "explain", "full"])]
+    pub(crate) context: Option<usize>,
+    /// How it is written [default: text]
+    #[arg(long, value_name = "text|xml|json", value_parser = context_format, requires = "context")]
+    pub(crate) context_format: Option<ContextFormat>,
+    /// What the hits leave of it goes to so many passages before and after each
+    #[arg(long, value_name = "N", requires = "context")]
+    pub(crate) neighbours: Option<u32>,
     /// Ask all queries of a JSONL file of {"_id", "text"}; prints one result a line
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: Option<PathBuf>,
+}
+
+fn context_format(name: &str) -> Result<ContextFormat, String> {
+    let known = ContextFormat::ALL.map(ContextFormat::name);
+    let found = ContextFormat::ALL.into_iter().find(|format| format.name() == name);
+    found.ok_or_else(|| format!("it is written as {}", known.join(", ")))
 }
 
 /// How hits are ranked.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use quiverdb::context::place;
+use quiverdb::context::{ContextOptions, place};
 use quiverdb::eval::EvalQuery;
 use quiverdb::rerank::Rerank;
 use quiverdb::types::SegmentSearch;
@@ -142,11 +142,38 @@ fn rerank(arguments: &Search) -> Option<Rerank> {
 }
 
 fn answer(output: &Output, collection: &Collection, arguments: &Search, query: Query) -> Result<()> {
+    if let Some(budget) = arguments.context {
+        return answer_with_context(output, collection, arguments, query, budget);
+    }
     let results = collection.search(query)?;
     match output.format {
         Format::People => answer_people(output, collection, arguments, &words(arguments), &results),
         Format::Json => output.value(&results),
         Format::Jsonl => output.values(&results.hits),
+    }
+}
+
+fn answer_with_context(
+    output: &Output,
+    collection: &Collection,
+    arguments: &Search,
+    query: Query,
+    budget: usize,
+) -> Result<()> {
+    let format = arguments.context_format.unwrap_or_default();
+    let options = ContextOptions::new(budget).format(format).neighbours(arguments.neighbours.unwrap_or(0));
+    let context = collection.context(query, &options)?;
+    match output.format {
+        Format::People => {
+            note(&format!(
+                "{} of {}",
+                count(context.citations.len() as u64, "passage"),
+                count(context.tokens as u64, "token")
+            ));
+            output.text(&format!("{}\n", harmless(&context.text)))
+        }
+        Format::Json => output.value(&context),
+        Format::Jsonl => output.values(&context.citations),
     }
 }
 

@@ -249,7 +249,7 @@ fn words(text: &str) -> usize {
 
 /// The byte ranges of words and of single other visible characters. Words are cut after [`WORD_BYTES_MAX`] bytes, and
 /// every ideograph or syllable beyond Latin, Greek and Cyrillic counts alone, as most models' vocabularies have it.
-fn words_and_marks(text: &str) -> Vec<Range<usize>> {
+pub(crate) fn words_and_marks(text: &str) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut growing = false;
     for (start, character) in text.char_indices() {

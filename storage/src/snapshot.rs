@@ -333,10 +333,7 @@ impl Snapshot {
             let ChunkRecord { document: number, ordinal, start, end, heading, .. } = self.chunk_record(chunk)?;
             let DocumentRecord { id, title, chunk_count, .. } = self.document_record(number)?;
             let (start, end) = (start as usize, end as usize);
-            let place = Place::new(TEXTS.name(), self.key(number));
-            let texts = rows::open(&*self.transaction()?, TEXTS)?;
-            let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
-            let text = decode_text_range(place, row.value(), start, end)?;
+            let text = self.text_range(number, start, end)?;
             let metadata = self.metadata(number)?;
             Ok(HydratedChunk {
                 document: id,
@@ -350,6 +347,34 @@ impl Snapshot {
                 chunks_in_document: chunk_count,
             })
         })
+    }
+
+    fn text_range(&self, number: u32, start: usize, end: usize) -> Result<String> {
+        let place = Place::new(TEXTS.name(), self.key(number));
+        let texts = rows::open(&*self.transaction()?, TEXTS)?;
+        let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
+        decode_text_range(place, row.value(), start, end)
+    }
+
+    /// The text of a document from one byte to another; `None` where there is no such document. Reads the part that holds it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the record is damaged, or the text has no such range.
+    pub fn text_between(&self, id: &DocumentId, start: usize, end: usize) -> Result<Option<String>> {
+        self.guarded(|| self.number_of(id)?.map(|number| self.text_range(number, start, end)).transpose())
+    }
+
+    /// The chunk of a document that is at this place among its chunks, as [`Snapshot::hydrate`] has it; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn chunk_of(&self, id: &DocumentId, ordinal: u32) -> Result<Option<HydratedChunk>> {
+        let number = self.guarded(|| {
+            let Some(number) = self.number_of(id)? else { return Ok(None) };
+            Ok(self.document_record(number)?.chunks().nth(ordinal as usize))
+        })?;
+        number.map(|number| self.hydrate(ChunkNumber(number))).transpose()
     }
 
     // Vectors.

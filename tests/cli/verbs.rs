@@ -535,3 +535,19 @@ fn control_characters_do_not_reach_people() {
         assert!(!run.stdout.contains('\u{1b}'), "{:?}", run.stdout);
     }
 }
+
+#[test]
+fn a_context_is_what_a_language_model_reads() {
+    let shell = shell_with_docs();
+    let context = ["search", "share data between threads", "-k", "1", "--context", "200"];
+    let text = shell.run(&context).expect(0);
+    assert!(text.stdout.starts_with("[1] Threads (rust/threads.md)\n"), "{}", text.stdout);
+    assert!(text.stderr.contains("1 passage"), "{}", text.stderr);
+    let xml = shell.run(&[&context[..], &["--context-format", "xml", "--neighbours", "1"]].concat()).expect(0);
+    assert!(xml.stdout.contains("document=\"rust/threads.md\""), "{}", xml.stdout);
+    let json = shell.json(&[&["--json"], &context[..]].concat());
+    assert_eq!(fields(&json), ["text", "citations", "tokens"]);
+    assert_eq!(json["citations"][0]["document"], "rust/threads.md");
+    shell.run(&["search", "threads", "--neighbours", "1"]).expect_refusal(2, &["--context"]);
+    shell.run(&[&context[..], &["--context-format", "yaml"]].concat()).expect_refusal(2, &["text, xml, json"]);
+}
