@@ -19,6 +19,7 @@ use crate::tables::{
 };
 use crate::{CollectionId, Error, Result, rows};
 
+mod cache;
 mod chunks;
 mod collection;
 mod segments;
@@ -55,6 +56,7 @@ pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> R
     check.names(&collections)?;
     check.strays(&collections, &spaces)?;
     check.ledger(&collections)?;
+    cache::check(&mut check)?;
     for (&number, record) in &collections {
         collection::check(&mut check, folder, number, record)?;
     }

@@ -19,8 +19,8 @@ mod text;
 
 pub(crate) use block::{VectorBlock, decode_rows, encode_block, open_block, vectors_per_block};
 pub(crate) use records::{
-    ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, NextNumbers, Number, Opaque, SegmentRecord,
-    Sequence, SpaceRecord, Tombstones,
+    CacheTotals, CachedRecord, ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, NextNumbers, Number,
+    Opaque, SegmentRecord, Sequence, SpaceRecord, Tombstones,
 };
 pub(crate) use text::{decode_text, decode_text_range, encode_text};
 
@@ -40,6 +40,7 @@ pub(crate) enum PlaceKey<'a> {
     Number(u32),
     Pair(u32, u32),
     Id(u32, &'a [u8]),
+    Wide(u64),
 }
 
 impl<'a> From<&'a str> for PlaceKey<'a> {
@@ -51,6 +52,12 @@ impl<'a> From<&'a str> for PlaceKey<'a> {
 impl From<u32> for PlaceKey<'_> {
     fn from(number: u32) -> Self {
         Self::Number(number)
+    }
+}
+
+impl From<u64> for PlaceKey<'_> {
+    fn from(number: u64) -> Self {
+        Self::Wide(number)
     }
 }
 
@@ -94,6 +101,10 @@ impl<'a> Place<'a> {
                 hash.update(&owner.to_le_bytes());
                 hash.update(id);
             }
+            PlaceKey::Wide(number) => {
+                hash.update(&[0, 4]);
+                hash.update(&number.to_le_bytes());
+            }
         }
         hash.digest()
     }
@@ -110,6 +121,7 @@ impl fmt::Display for Place<'_> {
         match key {
             PlaceKey::Name(name) => write!(f, "table {table}, key `{name}`"),
             PlaceKey::Number(number) => write!(f, "table {table}, key {number}"),
+            PlaceKey::Wide(number) => write!(f, "table {table}, key {number}"),
             PlaceKey::Pair(owner, number) => write!(f, "table {table}, key ({owner}, {number})"),
             PlaceKey::Id(owner, id) => match crate::keys::decode_id(id) {
                 Some(id) => write!(f, "table {table}, key ({owner}, `{id}`)"),

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
+use crate::cache::Cache;
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
 use crate::failures::Failures;
@@ -45,6 +46,7 @@ pub(crate) struct Engine {
     handle: Handle,
     folder: Option<PathBuf>,
     pub(crate) space: Space,
+    pub(crate) cache: Cache,
     pub(crate) scrub: Mutex<Scrub>,
     quick_repair_bytes_min: u64,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
@@ -155,6 +157,7 @@ impl Engine {
         Self {
             handle,
             space: Space::new(folder.as_deref()),
+            cache: Cache::default(),
             folder,
             scrub: Mutex::new(Scrub::NotDue),
             quick_repair_bytes_min,

@@ -4,6 +4,7 @@ pub mod ann;
 mod background;
 mod best;
 mod bytes;
+mod cache;
 mod check;
 mod codec;
 mod compact;
@@ -47,6 +48,7 @@ mod vectors;
 mod view;
 mod write;
 
+pub use cache::{CACHE_BYTES_MAX_DEFAULT, CacheKey, CacheStats};
 pub use compact::Compacted;
 pub use distance::Metric;
 pub use error::{Error, Result};

@@ -22,8 +22,9 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    Alongside, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error, Filter, Operation,
-    Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, ledger, rows, scrub, seal, write,
+    Alongside, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error,
+    Filter, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, ledger, rows,
+    scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -294,6 +295,44 @@ impl Store {
             collection_record(&transaction, collection)?;
             ledger::list(&transaction, collection.0, prefix)
         })
+    }
+
+    /// The vectors that a model made of these texts before, in the order of the keys; `None` where that is not known, or
+    /// what is known of it is damaged. They are the whole database's: of all collections, and of documents that are gone.
+    ///
+    /// Cost: two look-ups in a tree each, some 10 µs for 384 dimensions.
+    pub fn cached_vectors(&self, keys: &[CacheKey]) -> Vec<Option<Vec<f32>>> {
+        let found = damage_as_error("the cache of embeddings", || Ok(self.0.cache.look_up(&self.0, keys)));
+        found.unwrap_or_else(|_| vec![None; keys.len()])
+    }
+
+    /// Has the next write of documents carry these vectors into the cache of embeddings. Until then they are known from
+    /// memory, of which they take 64 MiB at most; where nothing is written, they are forgotten with this handle.
+    pub fn cache_vectors(&self, made: impl IntoIterator<Item = (CacheKey, Vec<f32>)>) {
+        self.0.cache.remember(made);
+    }
+
+    /// How many bytes of vectors the cache of embeddings may hold, [`crate::CACHE_BYTES_MAX_DEFAULT`] as long as nobody
+    /// says otherwise; 0 turns it off. The next write lets those go that are too many, the least lately used first, as far
+    /// as that is known. Holds for this handle and its clones; it is not stored.
+    pub fn set_cache_bytes_max(&self, bytes: u64) {
+        self.0.cache.set_bytes_max(bytes);
+    }
+
+    /// The cache of embeddings in numbers.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where its totals are damaged.
+    pub fn cache_stats(&self) -> Result<CacheStats> {
+        damage_as_error("the cache of embeddings", || self.0.cache.stats(&*self.0.begin_read()?))
+    }
+
+    /// Empties the cache of embeddings. [`Store::compact`] then gives its room back.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn drop_cache(&self) -> Result<()> {
+        damage_as_error("the cache of embeddings", || self.0.cache.empty(&self.0))
     }
 
     /// The collection as it is now. Never waits for a writer. The first one after opening loads the collection.

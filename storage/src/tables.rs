@@ -1,8 +1,8 @@
 //! Which tables are there? All of them, on one screen; `FORMAT.md` draws their records.
 //!
 //! Invariants: every value is a record of `codec` (version, payload, checksum); keys of one collection lie together and
-//! ascend as it grows, so a bulk write appends. `embedding_cache` is a reserved name. What
-//! came after the first databases (`import_ledger`) is made with the first row in it.
+//! ascend as it grows, so a bulk write appends; what came after
+//! the first databases (`import_ledger`, `embedding_cache`) is made with the first row in it.
 
 use redb::TableDefinition;
 
@@ -38,6 +38,11 @@ pub(crate) const SEGMENTS: TableDefinition<Pair, Bytes> = TableDefinition::new("
 
 /// (collection, key) -> a record of whoever imports, which storage does not read.
 pub(crate) const IMPORT_LEDGER: TableDefinition<(u32, &[u8]), Bytes> = TableDefinition::new("import_ledger");
+
+/// Place in the ring -> a vector, and what it was made of.
+pub(crate) const EMBEDDING_CACHE: TableDefinition<u64, Bytes> = TableDefinition::new("embedding_cache");
+/// 16 bytes of what it was made of -> place in the ring.
+pub(crate) const EMBEDDING_CACHE_KEYS: TableDefinition<&[u8], Bytes> = TableDefinition::new("embedding_cache_keys");
 
 /// All pairs of one collection (or space).
 pub(crate) fn pairs_of(owner: u32) -> std::ops::RangeInclusive<Pair> {

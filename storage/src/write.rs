@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::cache::Cache;
 use crate::codec::{
     ChunkRecord, CollectionRecord, DocumentRecord, Json, Place, SpaceRecord, Tombstones, encode_block, encode_text,
     open_block,
@@ -57,13 +58,18 @@ pub(crate) fn write(
     if removes {
         engine.space.ask_to_remove();
     } else {
-        engine.space.ask(batch.iter().map(bytes_on_disk).sum::<u64>() + along.bytes_on_disk())?;
+        let bytes = batch.iter().map(bytes_on_disk).sum::<u64>() + along.bytes_on_disk();
+        if engine.space.ask(bytes + engine.cache.bytes_on_disk()).is_err() {
+            engine.cache.forget();
+            engine.space.ask(bytes)?;
+        }
     }
     let attempt = || {
         let texts = index_texts(&batch);
         let mut writer = engine.writer()?;
         let view = engine.current_view(collection)?;
-        commit(&mut writer, collection, &view, &batch, texts, along)
+        let cache = (!removes).then_some(&engine.cache);
+        commit(&mut writer, collection, &view, &batch, texts, Along { edits: along, cache })
     };
     match attempt() {
         // The reserve is for this.
@@ -124,7 +130,15 @@ pub(crate) fn rewrite(
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
     let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();
     let texts = index_texts(&batch);
-    commit(&mut writer, collection, &view, &batch, texts, &Alongside::default())
+    let along = Along { edits: &Alongside::default(), cache: None };
+    commit(&mut writer, collection, &view, &batch, texts, along)
+}
+
+/// What goes into the transaction of a batch beside it.
+struct Along<'a> {
+    edits: &'a Alongside,
+    /// Where there is room for what waits to be cached.
+    cache: Option<&'a Cache>,
 }
 
 fn commit(
@@ -133,7 +147,7 @@ fn commit(
     view: &View,
     batch: &[Operation],
     mut texts: Vec<(u32, String)>,
-    along: &Alongside,
+    along: Along<'_>,
 ) -> Result<Written> {
     validate::room(view.next_chunk, texts.len())?;
     for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
@@ -173,7 +187,7 @@ fn apply(
     view: &View,
     batch: &[Operation],
     text: TextRun,
-    along: &Alongside,
+    along: Along<'_>,
 ) -> Result<(Written, Outcome)> {
     let mut work = Work::begin(transaction, collection, view)?;
     for operation in batch {
@@ -183,9 +197,10 @@ fn apply(
         }
     }
     if work.written == Written::default() {
-        return Ok((Written::default(), alongside_alone(transaction, collection, along)?));
+        return Ok((Written::default(), alongside_alone(transaction, collection, along.edits)?));
     }
-    along.write(transaction, collection.0)?;
+    along.edits.write(transaction, collection.0)?;
+    along.cache.map_or(Ok(()), |cache| cache.write(transaction))?;
     let vectors = work.append_vectors(view)?;
     work.bury(view, transaction)?;
     work.record.sequence = next_sequence(transaction)?;

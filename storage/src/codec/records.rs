@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::{Decoder, Encoder, Record};
+use crate::cache::CacheKey;
 use crate::keys::{decode_id, encode_id};
 use crate::{DocumentId, Metric, Result};
 
@@ -310,6 +311,68 @@ impl Record for Json {
     }
 }
 
+/// A vector of the cache of embeddings, with the whole of its key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CachedRecord {
+    pub(crate) key: CacheKey,
+    pub(crate) vector: Vec<f32>,
+}
+
+impl CachedRecord {
+    /// The bytes that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<CacheKey>() + size_of_val(self.vector.as_slice())
+    }
+}
+
+impl Record for CachedRecord {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { key: CacheKey { model, task, text, text_bytes }, vector } = self;
+        out.raw(model);
+        out.u8(*task);
+        out.raw(text);
+        out.u64(*text_bytes);
+        out.u32(vector.len() as u32);
+        vector.iter().for_each(|number| out.raw(&number.to_le_bytes()));
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (model, task, text, text_bytes) = (input.array()?, input.u8()?, input.array()?, input.u64()?);
+        let dims = input.u32()? as usize;
+        let bytes = input.take(dims.saturating_mul(size_of::<f32>()))?;
+        let key = CacheKey { model, task, text, text_bytes };
+        Ok(Self { key, vector: super::decode_rows(bytes).collect() })
+    }
+}
+
+/// What the cache of embeddings holds, and how often it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CacheTotals {
+    pub(crate) entries: u64,
+    /// Of all records together.
+    pub(crate) bytes: u64,
+    /// The place of the next one.
+    pub(crate) next: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+}
+
+impl Record for CacheTotals {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { entries, bytes, next, hits, misses } = *self;
+        [entries, bytes, next, hits, misses].into_iter().for_each(|number| out.u64(number));
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        let (entries, bytes, next) = (input.u64()?, input.u64()?, input.u64()?);
+        Ok(Self { entries, bytes, next, hits: input.u64()?, misses: input.u64()? })
+    }
+}
+
 /// Bytes of an owner who alone reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opaque(pub(crate) Vec<u8>);
@@ -357,7 +420,7 @@ mod tests {
     use super::*;
 
     fn comes_back<R: Record + PartialEq + std::fmt::Debug>(record: R) {
-        let place = Place::new("test", 3);
+        let place = Place::new("test", 3_u32);
         assert_eq!(decode::<R>(place, &encode(place, &record)).unwrap(), record);
     }
 
@@ -388,6 +451,9 @@ mod tests {
         comes_back(ChunkRecord { document: 1, ordinal: 2, start: 3, end: 4, terms: 5, heading: "A > B".into() });
         comes_back(SegmentRecord { first: 1, end: 9, chunks: 8, version: 1, digest: 5 });
         comes_back(Tombstones((5..70_000).collect()));
+        let key = CacheKey { model: [1; 32], task: 2, text: [3; 32], text_bytes: 4 };
+        comes_back(CachedRecord { key, vector: vec![0.5, -1e-20, 3.0] });
+        comes_back(CacheTotals { entries: 1, bytes: 2, next: 3, hits: 4, misses: 5 });
         comes_back(Opaque(Vec::new()));
         comes_back(Opaque(vec![0, 255]));
         let metadata = json!({"b": 0.1, "a": [1, null, {"c": 0.300_000_000_000_000_04}], "n": u64::MAX, "m": i64::MIN});
@@ -408,7 +474,7 @@ mod tests {
             bytes(Place::new("chunks", (1, 2)), &chunk),
             bytes(Place::new("meta", "format"), &Number(1)),
             bytes(Place::new("document_ids", (1, b"\x01a".as_slice())), &Number(1)),
-            bytes(Place::new("collections", 1), &Number(1)),
+            bytes(Place::new("collections", 1_u32), &Number(1)),
         ];
         let expected = [
             "0109090909090909090909090909090909030000000400000005000000090000000080000000000000070101000000\

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod background;
+mod cache;
 mod crash;
 mod damage;
 mod disk_full;
