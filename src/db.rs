@@ -26,7 +26,7 @@ use crate::models::{LoadHealth, MemoryLimits};
 use crate::parts::Parts;
 use crate::query;
 use crate::spaces::{Models, NewSpace};
-use crate::types::{AddReport, CollectionStats, Document, Query, Rejected, SearchResults};
+use crate::types::{AddReport, CacheStats, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
 
 /// Documents read at a time by a scan.
@@ -157,6 +157,31 @@ impl Database {
     /// Where the disk fails; every document is then as before.
     pub fn compact(&self) -> Result<Compacted> {
         Ok(self.store.compact()?)
+    }
+
+    /// How many bytes of vectors this database keeps of texts that its models read before
+    /// ([`quiverdb_storage::CACHE_BYTES_MAX_DEFAULT`] unless told), so that the same passage is embedded once, whatever documents
+    /// and collections it is in and however often it is imported. 0 turns that off. Vectors of the built-in kind of model,
+    /// which computes as fast as this reads, and of models without a digest are not kept. Not stored: say it again after
+    /// opening.
+    pub fn set_embedding_cache(&self, bytes_max: u64) {
+        self.store.set_cache_bytes_max(bytes_max);
+    }
+
+    /// What is kept of texts that models read before, in numbers.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the database cannot be read.
+    pub fn embedding_cache(&self) -> Result<CacheStats> {
+        Ok(self.store.cache_stats()?)
+    }
+
+    /// Forgets all of that. [`Database::compact`] then gives its room back.
+    ///
+    /// # Errors
+    /// Where the disk fails; it is then as before.
+    pub fn drop_embedding_cache(&self) -> Result<()> {
+        Ok(self.store.drop_cache()?)
     }
 
     /// Checks every record and invariant; returns what is violated, one sentence each. Reads the whole database.

@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::cache::{self, Embedded};
 use crate::chunk::{Chunk, chunk};
 use crate::config::{ChunkerKind, DEFAULT_SPACE};
 use crate::embed::Embedder;
@@ -726,23 +727,33 @@ type Made = Vec<Vec<Vec<f32>>>;
 
 /// The vectors of all chunks that lack one.
 fn embed(parts: &Parts, prepared: &[Prepared], report: &mut AddReport) -> Result<Made> {
-    let mut truncated = 0;
-    let made = parts.spaces().iter().map(|space| embed_in(space, prepared, &mut truncated)).collect::<Result<_>>()?;
-    report.chunks_embedded += prepared.iter().map(Prepared::embedded).sum::<u64>();
-    report.texts_truncated += truncated;
-    Ok(made)
+    let of_each = |space| embed_in(parts, space, prepared);
+    let embedded = parts.spaces().iter().map(of_each).collect::<Result<Vec<_>>>()?;
+    let cached = cached(prepared, &embedded);
+    report.chunks_cached += cached;
+    report.chunks_embedded += prepared.iter().map(Prepared::embedded).sum::<u64>() - cached;
+    report.texts_truncated += embedded.iter().map(|space| space.truncated).sum::<u64>();
+    Ok(embedded.into_iter().map(|space| space.rows).collect())
 }
 
-fn embed_in(space: &Space, prepared: &[Prepared], truncated: &mut u64) -> Result<Vec<Vec<f32>>> {
+/// The chunks that no model was asked for, because the vectors that they lacked are cached.
+fn cached(prepared: &[Prepared], embedded: &[Embedded]) -> u64 {
+    let mut flags: Vec<_> = embedded.iter().map(|space| space.cached.iter()).collect();
+    let chunks = prepared.iter().flat_map(|document| &document.chunks).filter(|chunk| !chunk.is_known());
+    let is_cached = |chunk: &&PreparedChunk| {
+        let lacking = chunk.vectors.iter().zip(&mut flags).filter(|(vector, _)| vector.is_none());
+        lacking.fold(true, |all, (_, flags)| flags.next() == Some(&true) && all)
+    };
+    chunks.filter(is_cached).count() as u64
+}
+
+fn embed_in(parts: &Parts, space: &Space, prepared: &[Prepared]) -> Result<Embedded> {
     let texts: Vec<&str> = prepared.iter().flat_map(|document| document.to_embed(space.index)).collect();
-    if texts.is_empty() {
-        return Ok(Vec::new());
+    let embedder = if texts.is_empty() { None } else { space.embedder()? };
+    match embedder {
+        Some(embedder) => cache::embed(&parts.store, &*embedder, &texts),
+        None => Ok(Embedded { rows: Vec::new(), cached: Vec::new(), truncated: 0 }),
     }
-    let Some(embedder) = space.embedder()? else { return Ok(Vec::new()) };
-    let embeddings = embedder.embed_documents(&texts)?;
-    embeddings.expect(texts.len(), embedder.spec())?;
-    *truncated += embeddings.truncated as u64;
-    Ok(embeddings.rows().map(<[f32]>::to_vec).collect())
 }
 
 fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> {

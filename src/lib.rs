@@ -30,6 +30,7 @@
 //! |---|---|
 //! | [`types`] | What goes in and what comes out? |
 //! | [`config`] | How should a collection be made? |
+//! | `cache` | Was this text embedded before? |
 //! | [`chunk`] | Where does one passage end and the next begin? |
 //! | [`models`] | Where do models come from, and which of them are in memory? |
 //! | [`embed`] | How does text become vectors? |
@@ -54,6 +55,7 @@
 //! that answers a query. *Score*: larger is better. *Segment*: a sealed, derived index over a range of chunks;
 //! *tail*: the chunks newer than the last segment, searched exactly.
 
+mod cache;
 pub mod chunk;
 pub mod config;
 pub mod context;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-pub use quiverdb_storage::{Compacted, EF_MAX, SegmentSearch, Strategy};
+pub use quiverdb_storage::{CacheStats, Compacted, EF_MAX, SegmentSearch, Strategy};
 use quiverdb_storage::{DocumentId, Effort, Filter, Metric, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -575,6 +575,9 @@ pub struct AddReport {
     /// what they cost.
     #[serde(skip)]
     pub embedding_seconds: f64,
+    /// Chunks that were in no replaced document, and whose text some model of this identity had embedded before, in whatever
+    /// document and collection: their vectors came from the database's cache.
+    pub chunks_cached: u64,
 }
 
 impl AddReport {
@@ -591,6 +594,7 @@ impl AddReport {
             texts_truncated,
             seconds,
             embedding_seconds,
+            chunks_cached,
         } = other;
         self.added += added;
         self.replaced += replaced;
@@ -602,6 +606,7 @@ impl AddReport {
         self.texts_truncated += texts_truncated;
         self.seconds += seconds;
         self.embedding_seconds += embedding_seconds;
+        self.chunks_cached += chunks_cached;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod adding;
 mod benches;
+mod upkeep;
 mod verbs;
 
 use std::fs;

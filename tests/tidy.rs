@@ -17,7 +17,7 @@ const ORDER: [&[&str]; 9] = [
     &["types", "error", "config", "markdown"],
     &["models"],
     &["chunk", "embed", "rerank", "fuse", "formats"],
-    &["spaces"],
+    &["spaces", "cache"],
     &["parts"],
     &["ingest", "query", "context", "eval"],
     &["db"],

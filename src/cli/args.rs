@@ -72,8 +72,29 @@ pub(crate) struct Arguments {
     pub(crate) jsonl: bool,
     #[command(flatten)]
     pub(crate) runtime: RuntimeOptions,
+    /// Keep up to so many bytes of vectors of texts that models read before, such as 64MiB; 0 keeps none [default: 256MiB]
+    #[arg(long, global = true, env = "QUIVER_EMBEDDING_CACHE", value_name = "BYTES", value_parser = bytes, hide_env_values = true)]
+    pub(crate) embedding_cache: Option<u64>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// A number of bytes, in units of 1,000 (kB, MB, GB) or 1,024 (KiB, MiB, GiB) where one is named.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = number.parse::<u64>().ok().filter(|_| unit > 0).and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| "give a whole number of bytes, with a unit if you like: 0, 1000000, 64MB, 256MiB".into())
 }
 
 /// How models run.
@@ -152,7 +173,11 @@ pub(crate) enum Verb {
         repair: bool,
     },
     /// Give back what deleted documents take on disk
-    Compact,
+    Compact {
+        /// Forget the vectors of texts that models read before, too
+        #[arg(long)]
+        drop_cache: bool,
+    },
     /// Print the whole database as text
     Dump,
     /// Turn lines on stdin into vectors, one {"embedding": [...]} a line

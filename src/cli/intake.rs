@@ -153,6 +153,7 @@ pub(crate) fn describe(report: &AddReport) -> String {
         texts_truncated,
         seconds,
         embedding_seconds: _,
+        chunks_cached,
     } = report;
     let mut parts = Vec::new();
     let outcomes = [(*added, "added"), (*replaced, "replaced"), (*unchanged, "unchanged"), (*removed, "removed")];
@@ -168,6 +169,9 @@ pub(crate) fn describe(report: &AddReport) -> String {
     let mut passages = format!("{} embedded", count(*chunks_embedded, "passage"));
     if *chunks_reused > 0 {
         passages += &format!(", {} reused", thousands(*chunks_reused));
+    }
+    if *chunks_cached > 0 {
+        passages += &format!(", {} from the cache", thousands(*chunks_cached));
     }
     if *texts_truncated > 0 {
         passages += &format!(", {} cut to the model's limit", thousands(*texts_truncated));

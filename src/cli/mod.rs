@@ -56,6 +56,7 @@ pub(crate) fn run() -> ExitCode {
         path_is_given: path_from == Some(ValueSource::CommandLine),
         output: Output { format },
         runtime: arguments.runtime.runtime(),
+        embedding_cache: arguments.embedding_cache,
     };
     hub::show_fetching();
     // A panic over damaged pages is caught below and becomes an error; only one that arrives here is told.
@@ -80,7 +81,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Collections(arguments) => collections::run(session, arguments.verb),
         Verb::Stats => operate::stats(session),
         Verb::Check { repair } => operate::check(session, repair),
-        Verb::Compact => operate::compact(session),
+        Verb::Compact { drop_cache } => operate::compact(session, drop_cache),
         Verb::Dump => operate::dump(session),
         Verb::Embed(arguments) => embed::run(session, &arguments),
         Verb::Rerank(arguments) => rerank::run(session, &arguments),

@@ -1,7 +1,7 @@
 //! What does the database hold, and is it sound?
 
 use anyhow::Result;
-use quiverdb::types::{CollectionStats, Compacted, SpaceStats};
+use quiverdb::types::{CacheStats, CollectionStats, Compacted, SpaceStats};
 use serde_json::json;
 
 use super::output::{Table, count, note, size, thousands};
@@ -9,10 +9,22 @@ use super::session::{Outcome, Session};
 
 /// `quiver stats`.
 pub(crate) fn stats(session: &Session) -> Result<Outcome> {
-    let collections = session.existing()?.collections()?;
-    let whole = json!({"collections": collections});
-    session.output.show(&whole, &collections, || table(&collections))?;
+    let database = session.existing()?;
+    let (collections, cache) = (database.collections()?, database.embedding_cache()?);
+    let whole = json!({"collections": collections, "embedding_cache": cache});
+    session.output.show(&whole, &collections, || format!("{}{}", table(&collections), cache_line(&cache)))?;
     Ok(Outcome::Done)
+}
+
+/// What to say of the cache of embeddings; nothing where there is none.
+fn cache_line(cache: &CacheStats) -> String {
+    let CacheStats { entries, bytes, bytes_max, hits, misses } = *cache;
+    if entries == 0 {
+        return String::new();
+    }
+    let asked = count(hits + misses, "text");
+    let (entries, hits) = (count(entries, "vector"), thousands(hits));
+    format!("cache of embeddings: {entries}, {} of {}; {hits} of {asked} found\n", size(bytes), size(bytes_max))
 }
 
 /// What to say of a segment that could not be built; `None` where all is well.
@@ -68,8 +80,12 @@ pub(crate) fn check(session: &Session, repair: bool) -> Result<Outcome> {
 }
 
 /// `quiver compact`.
-pub(crate) fn compact(session: &Session) -> Result<Outcome> {
-    let Compacted { moved, bytes_before, bytes_after, shrunk } = session.existing()?.compact()?;
+pub(crate) fn compact(session: &Session, drop_cache: bool) -> Result<Outcome> {
+    let database = session.existing()?;
+    if drop_cache {
+        database.drop_embedding_cache()?;
+    }
+    let Compacted { moved, bytes_before, bytes_after, shrunk } = database.compact()?;
     let value = json!({"moved": moved, "bytes_before": bytes_before, "bytes_after": bytes_after, "shrunk": shrunk});
     session.output.show(&value, &[&value], || {
         format!("{} on disk, {} before; {} moved", size(bytes_after), size(bytes_before), count(moved, "document"))

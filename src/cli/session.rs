@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// How models run.
     pub(crate) runtime: Runtime,
+    /// The bytes of vectors that are kept of texts that models read before, where the user said so.
+    pub(crate) embedding_cache: Option<u64>,
 }
 
 impl Session {
@@ -36,7 +38,9 @@ impl Session {
     }
 
     fn open(&self) -> Result<Database> {
-        Ok(Database::open(&self.path)?.with_runtime(self.runtime.clone()))
+        let database = Database::open(&self.path)?.with_runtime(self.runtime.clone());
+        self.embedding_cache.into_iter().for_each(|bytes| database.set_embedding_cache(bytes));
+        Ok(database)
     }
 
     /// Opens a model.

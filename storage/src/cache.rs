@@ -14,13 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{ReadTransaction, ReadableTable, Table, TableHandle, WriteTransaction};
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec::{self, CacheTotals, CachedRecord, Place, Sequence};
-use crate::engine::{Engine, Outcome, next_sequence};
 use crate::error::engine;
 use crate::tables::{Bytes, EMBEDDING_CACHE, EMBEDDING_CACHE_KEYS, META};
-use crate::{Result, rows};
+use crate::{CacheKey, Result, rows};
 
 /// What the cache may take unless told otherwise: 160,000 vectors of 384 dimensions.
 pub const CACHE_BYTES_MAX_DEFAULT: u64 = 256 << 20;
@@ -28,32 +26,6 @@ pub const CACHE_BYTES_MAX_DEFAULT: u64 = 256 << 20;
 const PENDING_BYTES_MAX: usize = 64 << 20;
 /// Under which name its totals stand in `meta`.
 pub(crate) const TOTALS: &str = "embedding_cache";
-
-/// What a vector was made of, and by what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey {
-    /// 256 bits over all that makes the model what it is: weights, tokenizer, dimensions, precision, prompts.
-    pub model: [u8; 32],
-    /// What it was embedded as: a passage, a query. By the caller.
-    pub task: u8,
-    /// 256 bits over the text.
-    pub text: [u8; 32],
-    /// The length of the text.
-    pub text_bytes: u64,
-}
-
-impl CacheKey {
-    /// The bytes that lead to it. Others may have the same: the whole key is compared.
-    pub(crate) fn short(&self) -> [u8; 16] {
-        let Self { model, task, text, text_bytes } = self;
-        let mut bytes = [0; 73];
-        bytes[..32].copy_from_slice(model);
-        bytes[32..64].copy_from_slice(text);
-        bytes[64..72].copy_from_slice(&text_bytes.to_le_bytes());
-        bytes[72] = *task;
-        xxh3_128(&bytes).to_le_bytes()
-    }
-}
 
 /// The cache of embeddings in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -108,12 +80,11 @@ impl Cache {
     }
 
     /// The vectors of these keys, where they are known.
-    pub(crate) fn look_up(&self, engine: &Engine, keys: &[CacheKey]) -> Vec<Option<Vec<f32>>> {
+    pub(crate) fn look_up(&self, transaction: Option<&ReadTransaction>, keys: &[CacheKey]) -> Vec<Option<Vec<f32>>> {
         if self.bytes_max() == 0 || keys.is_empty() {
             return vec![None; keys.len()];
         }
-        // What cannot be read is embedded again.
-        let stored = engine.begin_read().ok().and_then(|transaction| Stored::open(&transaction).ok().flatten());
+        let stored = transaction.and_then(|transaction| Stored::open(transaction).ok().flatten());
         let found: Vec<Option<Vec<f32>>> = keys.iter().map(|key| self.find(stored.as_ref(), key)).collect();
         let mut pending = self.pending();
         let hits = found.iter().flatten().count() as u64;
@@ -176,24 +147,15 @@ impl Cache {
         let (hits, misses) = (hits + pending.hits, misses + pending.misses);
         Ok(CacheStats { entries, bytes, bytes_max: self.bytes_max(), hits, misses })
     }
+}
 
-    /// Removes all of it.
-    pub(crate) fn empty(&self, engine: &Engine) -> Result<()> {
-        self.forget();
-        engine.space.ask_to_remove();
-        engine.writer()?.transact(|transaction| {
-            let mut there = transaction.delete_table(EMBEDDING_CACHE).map_err(crate::error::engine)?;
-            there |= transaction.delete_table(EMBEDDING_CACHE_KEYS).map_err(crate::error::engine)?;
-            let mut meta = transaction.open_table(META).map_err(crate::error::engine)?;
-            there |= meta.remove(TOTALS).map_err(crate::error::engine)?.is_some();
-            drop(meta);
-            if !there {
-                return Ok(((), Outcome::Nothing));
-            }
-            let _: u64 = next_sequence(transaction)?;
-            Ok(((), Outcome::Commit))
-        })
-    }
+/// Removes all that is on disk. Returns whether there was anything.
+pub(crate) fn clear(transaction: &WriteTransaction) -> Result<bool> {
+    let vectors = transaction.delete_table(EMBEDDING_CACHE).map_err(engine)?;
+    let keys = transaction.delete_table(EMBEDDING_CACHE_KEYS).map_err(engine)?;
+    let mut meta = transaction.open_table(META).map_err(engine)?;
+    let totals = meta.remove(TOTALS).map_err(engine)?.is_some();
+    Ok(vectors || keys || totals)
 }
 
 impl Pending {

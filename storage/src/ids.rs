@@ -109,3 +109,29 @@ pub fn validate_collection_name(name: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// What a vector was made of, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey {
+    /// 256 bits over all that makes the model what it is: weights, tokenizer, dimensions, precision, prompts.
+    pub model: [u8; 32],
+    /// What it was embedded as: a passage, a query. By the caller.
+    pub task: u8,
+    /// 256 bits over the text.
+    pub text: [u8; 32],
+    /// The length of the text.
+    pub text_bytes: u64,
+}
+
+impl CacheKey {
+    /// The bytes that lead to it. Others may have the same: the whole key is compared.
+    pub(crate) fn short(&self) -> [u8; 16] {
+        let Self { model, task, text, text_bytes } = self;
+        let mut bytes = [0; 73];
+        bytes[..32].copy_from_slice(model);
+        bytes[32..64].copy_from_slice(text);
+        bytes[64..72].copy_from_slice(&text_bytes.to_le_bytes());
+        bytes[72] = *task;
+        xxhash_rust::xxh3::xxh3_128(&bytes).to_le_bytes()
+    }
+}

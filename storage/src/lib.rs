@@ -48,14 +48,14 @@ mod vectors;
 mod view;
 mod write;
 
-pub use cache::{CACHE_BYTES_MAX_DEFAULT, CacheKey, CacheStats};
+pub use cache::{CACHE_BYTES_MAX_DEFAULT, CacheStats};
 pub use compact::Compacted;
 pub use distance::Metric;
 pub use error::{Error, Result};
 pub use filter::Filter;
 pub use highlight::{highlights, syntax_highlights};
 pub use ids::{
-    COLLECTION_NAME_BYTES_MAX, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, SpaceId,
+    COLLECTION_NAME_BYTES_MAX, CacheKey, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, SpaceId,
     validate_collection_name,
 };
 pub use ledger::{Alongside, LEDGER_KEY_BYTES_MAX, LEDGER_VALUE_BYTES_MAX, LedgerEdit};

@@ -23,8 +23,8 @@ use crate::tables::{
 };
 use crate::{
     Alongside, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error,
-    Filter, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, check, compact, files, ledger, rows,
-    scrub, seal, write,
+    Filter, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, cache, check, compact, files, ledger,
+    rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -302,7 +302,11 @@ impl Store {
     ///
     /// Cost: two look-ups in a tree each, some 10 µs for 384 dimensions.
     pub fn cached_vectors(&self, keys: &[CacheKey]) -> Vec<Option<Vec<f32>>> {
-        let found = damage_as_error("the cache of embeddings", || Ok(self.0.cache.look_up(&self.0, keys)));
+        let found = damage_as_error("the cache of embeddings", || {
+            // What cannot be read is embedded again.
+            let transaction = self.0.begin_read().ok();
+            Ok(self.0.cache.look_up(transaction.as_deref(), keys))
+        });
         found.unwrap_or_else(|_| vec![None; keys.len()])
     }
 
@@ -332,7 +336,17 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub fn drop_cache(&self) -> Result<()> {
-        damage_as_error("the cache of embeddings", || self.0.cache.empty(&self.0))
+        damage_as_error("the cache of embeddings", || {
+            self.0.cache.forget();
+            self.0.space.ask_to_remove();
+            self.0.writer()?.transact(|transaction| {
+                if !cache::clear(transaction)? {
+                    return Ok(((), Outcome::Nothing));
+                }
+                next_sequence(transaction)?;
+                Ok(((), Outcome::Commit))
+            })
+        })
     }
 
     /// The collection as it is now. Never waits for a writer. The first one after opening loads the collection.

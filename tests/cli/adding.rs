@@ -32,7 +32,8 @@ fn a_second_run_embeds_nothing() {
             "chunks_embedded",
             "chunks_reused",
             "texts_truncated",
-            "seconds"
+            "seconds",
+            "chunks_cached"
         ]
     );
     assert_eq!((&first["added"], &first["rejected"]), (&json!(3), &json!([])));

@@ -4,9 +4,8 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::{Decoder, Encoder, Record};
-use crate::cache::CacheKey;
 use crate::keys::{decode_id, encode_id};
-use crate::{DocumentId, Metric, Result};
+use crate::{CacheKey, DocumentId, Metric, Result};
 
 /// A number that a key leads to: a format version, a collection of a name, a document of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
