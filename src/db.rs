@@ -23,6 +23,7 @@ use crate::context::{Context, ContextOptions};
 use crate::embed::{ModelSpec, Runtime};
 use crate::ingest::{self, AddOptions, OwnVectors};
 use crate::models::{LoadHealth, MemoryLimits};
+use crate::moment;
 use crate::parts::Parts;
 use crate::query;
 use crate::spaces::{Models, NewSpace};
@@ -182,6 +183,12 @@ impl Database {
     /// Where the disk fails; it is then as before.
     pub fn drop_embedding_cache(&self) -> Result<()> {
         Ok(self.store.drop_cache()?)
+    }
+
+    /// From now on this clock tells which documents have expired, in milliseconds since 1970-01-01 UTC, instead of the
+    /// system's. For tests, and for those who have a better one.
+    pub fn set_clock(&self, now: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.store.set_clock(Arc::new(now));
     }
 
     /// Checks every record and invariant; returns what is violated, one sentence each. Reads the whole database.
@@ -387,6 +394,15 @@ impl Collection {
         self.delete_many(&ids)
     }
 
+    /// Removes what has expired from the disk; returns how many documents. Nothing finds them anyhow, and each add removes up
+    /// to 1,024; so this is for collections that are no longer added to.
+    ///
+    /// # Errors
+    /// Where the disk fails; what is not removed stays hidden.
+    pub fn sweep(&self) -> Result<u64> {
+        Ok(self.parts.store.sweep(self.parts.info.id)?)
+    }
+
     /// A document as it was given, or `None`.
     ///
     /// # Errors
@@ -542,8 +558,9 @@ impl Snapshot {
     /// The document as it was given: the models' vectors are no part of it, its own are.
     fn restored(&self, stored: StoredDocument) -> Result<Document> {
         let OwnVectors { vector, vectors } = ingest::own_vectors(&self.parts, &self.inner, &stored)?;
-        let StoredDocument { id, title, text, metadata, .. } = stored;
-        Ok(Document { id, text, title, metadata: Value::Object(metadata), vector, vectors })
+        let StoredDocument { id, title, text, metadata, expires_at, .. } = stored;
+        let expires_at = expires_at.and_then(moment::of_millis);
+        Ok(Document { id, text, title, metadata: Value::Object(metadata), vector, vectors, expires_at })
     }
 }
 

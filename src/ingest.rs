@@ -25,6 +25,7 @@ use crate::cache::{self, Embedded};
 use crate::chunk::{Chunk, chunk};
 use crate::config::{ChunkerKind, DEFAULT_SPACE};
 use crate::embed::Embedder;
+use crate::moment;
 use crate::parts::Parts;
 use crate::spaces::Space;
 use crate::types::{AddReport, Document, Rejected};
@@ -359,7 +360,8 @@ fn examine(parts: &Parts, snapshot: &Snapshot, mut document: Document) -> Result
     validate_content(&document.id, document.title.as_deref(), &document.text, &metadata)?;
     examine_vectors(parts, &mut document)?;
     let Document { id, title, text, vector, vectors, .. } = &document;
-    let digest = digest(title.as_deref(), text, &metadata, vector.as_deref(), vectors);
+    let expires_at = document.expires_at.map(moment::millis);
+    let digest = digest(title.as_deref(), text, &metadata, vector.as_deref(), vectors, expires_at);
     let stored = snapshot.digest(id)?;
     if stored.is_some_and(|stored| stored != digest) {
         refuse_other_file(snapshot, id, &metadata)?;
@@ -505,6 +507,7 @@ fn digest(
     metadata: &Map<String, Value>,
     vector: Option<&[f32]>,
     vectors: &BTreeMap<String, Vec<f32>>,
+    expires_at: Option<u64>,
 ) -> [u8; 16] {
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -521,6 +524,8 @@ fn digest(
         part(name.as_bytes());
         part(&bytes(vector));
     }
+    // As the last part of an odd number of parts it is no vector's; documents without it have the digest that they had.
+    expires_at.into_iter().for_each(|millis| part(&millis.to_le_bytes()));
     let full = hasher.finalize();
     let mut short = [0; 16];
     short.copy_from_slice(&full[..16]);
@@ -538,8 +543,9 @@ pub(crate) struct OwnVectors {
 impl OwnVectors {
     /// Whether these are what a document was stored with. Its digest tells.
     fn are_of(&self, stored: &StoredDocument) -> bool {
-        let StoredDocument { title, text, metadata, digest, .. } = stored;
-        *digest == self::digest(title.as_deref(), text, metadata, self.vector.as_deref(), &self.vectors)
+        let StoredDocument { title, text, metadata, digest, expires_at, .. } = stored;
+        let (vector, vectors) = (self.vector.as_deref(), &self.vectors);
+        *digest == self::digest(title.as_deref(), text, metadata, vector, vectors, *expires_at)
     }
 }
 
@@ -770,8 +776,9 @@ fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> 
         }
         new_chunks.push(NewChunk { start: chunk.start, end: chunk.end, heading: chunk.heading, vectors });
     }
-    let Document { id, text, title, .. } = document;
-    Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, chunks: new_chunks })))
+    let Document { id, text, title, expires_at, .. } = document;
+    let (expires_at, chunks) = (expires_at.map(moment::millis), new_chunks);
+    Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, expires_at, chunks })))
 }
 
 /// One transaction for the operations and what goes along.

@@ -38,6 +38,7 @@
 //! | [`formats`] | How do files become documents? |
 //! | [`fuse`] | How do two ranked lists become one? |
 //! | `markdown` | Where are the headings of a Markdown text? |
+//! | `moment` | Which moment is this? |
 //! | `spaces` | Where do the vectors of a space come from? |
 //! | `parts` | What is a collection made of? |
 //! | `ingest` | How does a document get in? |
@@ -68,6 +69,7 @@ pub mod fuse;
 mod ingest;
 mod markdown;
 pub mod models;
+mod moment;
 mod parts;
 mod query;
 pub mod rerank;

@@ -3,12 +3,14 @@
 //! These names are the same in the library, on the command line and over HTTP; the JSON field names are serde's.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 pub use quiverdb_storage::{CacheStats, Compacted, EF_MAX, SegmentSearch, Strategy};
 use quiverdb_storage::{DocumentId, Effort, Filter, Metric, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::moment;
 use crate::rerank::Rerank;
 use crate::{Error, Result};
 
@@ -39,6 +41,10 @@ pub struct Document {
     /// The document's vectors in further spaces, by the space's name: one for each external space of the collection, and
     /// for no other. Every chunk of the document has this vector.
     pub vectors: BTreeMap<String, Vec<f32>>,
+    /// When it expires, to the millisecond; `None` is never. From then on it is found by nothing: no search, filter, scan or
+    /// look-up, however it was indexed. Its rows go with later writes, [`crate::Database::compact`], or
+    /// [`crate::Collection::sweep`].
+    pub expires_at: Option<SystemTime>,
 }
 
 impl Document {
@@ -51,7 +57,29 @@ impl Document {
             metadata: Value::Object(Map::new()),
             vector: None,
             vectors: BTreeMap::new(),
+            expires_at: None,
         }
+    }
+
+    /// Has it expire at this time of day.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    /// use quiverdb::{Database, Document, Query};
+    ///
+    /// let notes = Database::in_memory()?.collection("notes")?;
+    /// let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    /// notes.add(Document::new("offer", "Pears are cheap until tomorrow.").expires_at(tomorrow))?;
+    /// notes.add(Document::new("old", "Pears were cheap.").expires_at(SystemTime::now()))?;
+    /// assert_eq!((notes.count()?, notes.search(Query::text("pears"))?.hits.len()), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn expires_at(mut self, time: SystemTime) -> Self {
+        self.expires_at = Some(time);
+        self
     }
 
     /// Sets the title.
@@ -100,7 +128,7 @@ impl Document {
     }
 }
 
-/// As on the command line: `{"id", "title"?, "text", "metadata", "vector"?, "vectors"?}`.
+/// As on the command line: `{"id", "title"?, "text", "metadata", "vector"?, "vectors"?, "expires_at"?}`.
 impl Serialize for Document {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -116,6 +144,14 @@ impl Serialize for Document {
         }
         if !self.vectors.is_empty() {
             map.serialize_entry("vectors", &self.vectors)?;
+        }
+        if let Some(time) = self.expires_at {
+            let millis = moment::millis(time);
+            // Beyond the year 9999 there are no words for it.
+            match moment::rfc3339_of_millis(millis) {
+                Some(text) => map.serialize_entry("expires_at", &text)?,
+                None => map.serialize_entry("expires_at", &(millis / 1_000))?,
+            }
         }
         map.end()
     }

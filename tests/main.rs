@@ -14,6 +14,7 @@ mod cli;
 mod concurrency;
 mod contexts;
 mod damage;
+mod expiry;
 mod filters;
 #[cfg(feature = "hub")]
 mod hub;

@@ -14,7 +14,7 @@ use source::{Token, files_below, name_of, root, rust_files, tokens};
 /// The order of imports in the library and the binary: a module imports what stands above it. Modules of the first
 /// row may import each other; those of any other row do not know each other.
 const ORDER: [&[&str]; 9] = [
-    &["types", "error", "config", "markdown"],
+    &["types", "error", "config", "markdown", "moment"],
     &["models"],
     &["chunk", "embed", "rerank", "fuse", "formats"],
     &["spaces", "cache"],
@@ -49,9 +49,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("anyhow", &["src/cli/", "src/main.rs", "examples/", "tests/", "benches/"]),
 ];
 
-/// Where the time of day is read. Nothing may be ordered, kept or removed by it: clocks jump.
-const CLOCKS: [(&str, &str); 2] = [
-    ("src/formats/time.rs", "when a file was changed is part of its document's metadata, for filters"),
+/// Where the time of day is read. Nothing may be ordered, kept or removed by it, because clocks jump, but for documents that
+/// are to be gone by a time of day.
+const CLOCKS: [(&str, &str); 4] = [
+    (
+        "src/moment.rs",
+        "when a file was changed is part of its document's metadata; when a document expires is written so",
+    ),
+    ("src/types.rs", "a document says when it expires"),
+    ("storage/src/clock.rs", "a document is hidden from the moment on that it names, and swept by writes"),
     ("storage/src/files.rs", "it is hashed, with a key by chance, into the number that tells databases apart"),
 ];
 

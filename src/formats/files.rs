@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use super::decode::{Decoded, decode, is_binary, is_utf16};
 use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document, without_line};
 use super::kinds::{Kind, kind};
-use super::time::rfc3339;
 use super::walk::{Walk, walk};
 use super::{Loaded, rejected};
 use crate::markdown::first_heading;
+use crate::moment::rfc3339;
 use crate::types::{Document, Rejected};
 
 const BINARY: &str = "binary file; convert it to text, or name it in a file `.ignore` beside it";

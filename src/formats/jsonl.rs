@@ -1,6 +1,7 @@
 //! Which document does this line of JSON hold?
 //!
-//! `{"id"|"_id": ..., "text": ..., "title"?: ..., "metadata"?: {...}, "vector"?: [...], "vectors"?: {"space": [...]}}`;
+//! `{"id"|"_id": ..., "text": ..., "title"?: ..., "metadata"?: {...}, "vector"?: [...], "vectors"?: {"space": [...]},
+//! "expires_at"?: RFC 3339 or seconds since 1970}`;
 //! other keys of the top level go to the metadata. A line that is no document is rejected with its number, and the next line is read.
 //!
 //! It does not check what the collection checks (id length, vector length, NaN).
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Loaded, rejected};
 use crate::DocumentId;
+use crate::moment;
 use crate::types::{Document, Rejected};
 
 /// Documents of a JSON Lines source, in its order. Made by [`load_jsonl`].
@@ -138,9 +140,11 @@ pub(super) fn document(value: Value, id: impl FnOnce() -> String) -> std::result
     if text.is_none() && vector.is_none() && vectors.is_empty() {
         return Err("it has neither `text` nor `vector`; add one of them".to_owned());
     }
+    let expires_at = take(&mut object, "expires_at").map(moment).transpose()?;
     let metadata = metadata(object)?;
     let title = title.filter(|title| !title.trim().is_empty());
-    Ok(Document { id, text: text.unwrap_or_default(), title, metadata: Value::Object(metadata), vector, vectors })
+    let (text, metadata) = (text.unwrap_or_default(), Value::Object(metadata));
+    Ok(Document { id, text, title, metadata, vector, vectors, expires_at })
 }
 
 /// Takes a key out; null is as good as absent.
@@ -179,6 +183,24 @@ fn numbers(key: &str, value: &Value) -> std::result::Result<Vec<f32>, String> {
             .ok_or_else(|| format!("`{key}[{at}]` is {}; it must be a number", shape(value)))
     };
     values.iter().enumerate().map(number).collect()
+}
+
+/// A time of day: RFC 3339, or seconds since 1970.
+fn moment(value: Value) -> std::result::Result<moment::Moment, String> {
+    let read = match &value {
+        Value::String(text) => moment::parse(text),
+        Value::Number(number) => {
+            let millis = number.as_f64().map(|seconds| seconds * 1e3).filter(|millis| (0.0..1e18).contains(millis));
+            millis.and_then(|millis| moment::of_millis(millis.round() as u64))
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    read.ok_or_else(|| {
+        format!(
+            "`expires_at` is {}; it must be a time like \"2030-01-31T12:00:00Z\" (RFC 3339, with a zone) or seconds since 1970",
+            shape(&value)
+        )
+    })
 }
 
 /// The vectors of further spaces; one that is null is as good as absent.

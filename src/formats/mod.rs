@@ -11,7 +11,6 @@ mod decode;
 mod files;
 mod jsonl;
 mod kinds;
-mod time;
 mod walk;
 
 use std::path::Path;

@@ -14,14 +14,15 @@ use crate::codec::{self, CollectionRecord, Identity, Json, NextNumbers, Number, 
 use crate::engine::Engine;
 use crate::error::engine;
 use crate::tables::{
-    Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, IMPORT_LEDGER, META, METADATA, Pair,
-    SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
+    Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, IMPORT_LEDGER, META, METADATA,
+    Pair, SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
 };
 use crate::{CollectionId, Error, Result, rows};
 
 mod cache;
 mod chunks;
 mod collection;
+mod expiry;
 mod segments;
 
 /// So many violations are told one by one.
@@ -192,8 +193,8 @@ impl Check<'_> {
 
     /// Rows of collections and spaces that are not.
     fn strays(&mut self, collections: &BTreeMap<u32, CollectionRecord>, spaces: &BTreeSet<u32>) -> Result<()> {
-        for definition in [DOCUMENTS, TEXTS, METADATA, CHUNKS, SEGMENTS] {
-            let table = rows::open(self.transaction, definition)?;
+        for definition in [DOCUMENTS, TEXTS, METADATA, CHUNKS, SEGMENTS, EXPIRIES] {
+            let Some(table) = rows::open_if_made(self.transaction, definition)? else { continue };
             let owners = owners(&table)?;
             for owner in owners.into_iter().filter(|owner| !collections.contains_key(owner)) {
                 self.say(format!("table {}: it has rows of collection {owner}, which is not", definition.name()));

@@ -19,8 +19,8 @@ mod text;
 
 pub(crate) use block::{VectorBlock, decode_rows, encode_block, open_block, vectors_per_block};
 pub(crate) use records::{
-    CacheTotals, CachedRecord, ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, NextNumbers, Number,
-    Opaque, SegmentRecord, Sequence, SpaceRecord, Tombstones,
+    CacheTotals, CachedRecord, ChunkRange, ChunkRecord, CollectionRecord, DocumentRecord, Identity, Json, Moment,
+    NextNumbers, Number, Opaque, SegmentRecord, Sequence, SpaceRecord, Tombstones,
 };
 pub(crate) use text::{decode_text, decode_text_range, encode_text};
 

@@ -40,6 +40,7 @@ pub(crate) fn compact(engine: &Arc<Engine>, collections: &[CollectionId]) -> Res
     let bytes = || engine.folder().map_or(Ok(0), files::bytes_on_disk);
     let mut done = Compacted { bytes_before: bytes()?, ..Compacted::default() };
     for &collection in collections {
+        write::sweep(engine, collection)?;
         done.moved += thin_out(engine, collection)?;
         seal::merge(engine, collection)?;
     }

@@ -51,7 +51,7 @@ fn collection(out: &mut String, snapshot: &Snapshot, info: &CollectionInfo) -> R
 }
 
 fn document(out: &mut String, document: &StoredDocument) {
-    let StoredDocument { id, title, text, metadata, digest } = document;
+    let StoredDocument { id, title, text, metadata, digest, expires_at } = document;
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     match id {
         DocumentId::Integer(number) => line(out, 1, format_args!("document {number}")),
@@ -60,6 +60,9 @@ fn document(out: &mut String, document: &StoredDocument) {
     line(out, 2, format_args!("digest {digest}"));
     if let Some(title) = title {
         line(out, 2, format_args!("title {title:?}"));
+    }
+    if let Some(at) = expires_at {
+        line(out, 2, format_args!("expires at {at}"));
     }
     line(out, 2, format_args!("metadata {}", serde_json::to_string(metadata).unwrap_or_default()));
     line(out, 2, format_args!("text {text:?}"));

@@ -21,6 +21,7 @@ use std::time::Duration;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
 use crate::failures::Failures;
@@ -47,6 +48,7 @@ pub(crate) struct Engine {
     folder: Option<PathBuf>,
     pub(crate) space: Space,
     pub(crate) cache: Cache,
+    pub(crate) clock: Clock,
     pub(crate) scrub: Mutex<Scrub>,
     quick_repair_bytes_min: u64,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
@@ -158,6 +160,7 @@ impl Engine {
             handle,
             space: Space::new(folder.as_deref()),
             cache: Cache::default(),
+            clock: Clock::default(),
             folder,
             scrub: Mutex::new(Scrub::NotDue),
             quick_repair_bytes_min,

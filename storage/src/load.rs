@@ -57,6 +57,7 @@ pub(crate) fn load(
         text: Runs::default(),
         frequencies: Mutex::default(),
         filtered: Mutex::default(),
+        expired: Mutex::default(),
     };
     let reader = Reader { transaction, collection, record };
     view.columns = reader.columns()?;

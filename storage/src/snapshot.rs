@@ -5,7 +5,8 @@
 //! Invariants: what it answers never changes, whatever is written meanwhile; every record's checksum is compared before
 //! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use redb::{ReadTransaction, TableHandle};
 use roaring::RoaringBitmap;
@@ -17,6 +18,7 @@ use crate::codec::{
 };
 use crate::engine::{Engine, Pinned};
 use crate::error::engine;
+use crate::expiry::{self, Expired};
 use crate::guard::damage_as_error;
 use crate::handle::{Lease, Reading};
 use crate::keys::{decode_id, encode_id};
@@ -48,6 +50,9 @@ struct Inner {
     record: CollectionRecord,
     view: std::result::Result<Arc<View>, crate::engine::Damage>,
     lease: Arc<Lease>,
+    /// When it was taken: what expires later is in it.
+    now: u64,
+    expired: OnceLock<Arc<Expired>>,
     // Last, so that the database is closed after the transaction.
     _engine: Arc<Engine>,
 }
@@ -99,7 +104,10 @@ impl Snapshot {
         lease: impl FnOnce(Reading) -> Arc<Lease>,
     ) -> Self {
         let Pinned { transaction, record, view } = pinned;
-        Self(Arc::new(Inner { collection: collection.0, record, view, lease: lease(transaction), _engine: engine }))
+        let now = engine.clock.now();
+        let lease = lease(transaction);
+        let expired = OnceLock::new();
+        Self(Arc::new(Inner { collection: collection.0, record, view, lease, now, expired, _engine: engine }))
     }
 
     /// The view, where nothing that it is made of is damaged.
@@ -123,18 +131,49 @@ impl Snapshot {
         damage_as_error("data.redb", read)
     }
 
+    /// What had expired when this was taken.
+    fn expired(&self) -> Result<&Expired> {
+        let Inner { collection, view, now, expired, .. } = self.0.as_ref();
+        if let Some(expired) = expired.get() {
+            return Ok(expired);
+        }
+        let read = || Expired::at(&*self.transaction()?, *collection, *now);
+        let found = match view {
+            Ok(view) => {
+                let mut last = view.expired.lock().unwrap_or_else(PoisonError::into_inner);
+                match last.as_ref().filter(|last| last.holds_at(*now)) {
+                    Some(last) => Arc::clone(last),
+                    None => Arc::clone(last.insert(Arc::new(read()?))),
+                }
+            }
+            Err(_) => Arc::new(read()?),
+        };
+        Ok(expired.get_or_init(|| found))
+    }
+
+    /// Of what is allowed, what has not expired; `None` where all that lives is.
+    fn unexpired<'a>(&self, allowed: Option<&'a RoaringBitmap>) -> Result<Option<Cow<'a, RoaringBitmap>>> {
+        let gone = &self.expired()?.chunks;
+        Ok(match allowed {
+            allowed if gone.is_empty() => allowed.map(Cow::Borrowed),
+            Some(allowed) => Some(Cow::Owned(allowed - gone)),
+            None => Some(Cow::Owned(self.view()?.live_without(gone))),
+        })
+    }
+
     fn key(&self, number: u32) -> (u32, u32) {
         (self.0.collection, number)
     }
 
     /// Live documents.
     pub fn documents(&self) -> u64 {
-        self.0.record.documents
+        // What cannot be read is an error of whatever else is asked.
+        self.0.record.documents - self.expired().map_or(0, |expired| expired.documents.len())
     }
 
     /// Live chunks.
     pub fn chunks(&self) -> u64 {
-        self.0.record.chunks
+        self.0.record.chunks - self.expired().map_or(0, |expired| expired.chunks.len())
     }
 
     /// Sealed segments.
@@ -147,6 +186,13 @@ impl Snapshot {
     fn number_of(&self, id: &DocumentId) -> Result<Option<u32>> {
         let ids = rows::open(&*self.transaction()?, DOCUMENT_IDS)?;
         rows::get_id(&ids, (self.0.collection, &encode_id(id)))
+    }
+
+    /// As [`Snapshot::number_of`]; `None` where it has expired.
+    fn visible_number_of(&self, id: &DocumentId) -> Result<Option<u32>> {
+        let number = self.number_of(id)?;
+        let gone = &self.expired()?.documents;
+        Ok(number.filter(|number| !gone.contains(*number)))
     }
 
     fn document_record(&self, number: u32) -> Result<DocumentRecord> {
@@ -164,7 +210,7 @@ impl Snapshot {
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn digest(&self, id: &DocumentId) -> Result<Option<[u8; 16]>> {
         self.guarded(|| {
-            let Some(number) = self.number_of(id)? else { return Ok(None) };
+            let Some(number) = self.visible_number_of(id)? else { return Ok(None) };
             Ok(Some(self.document_record(number)?.digest))
         })
     }
@@ -174,7 +220,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn document(&self, id: &DocumentId) -> Result<Option<StoredDocument>> {
-        self.guarded(|| self.number_of(id)?.map(|number| self.stored_document(number)).transpose())
+        self.guarded(|| self.visible_number_of(id)?.map(|number| self.stored_document(number)).transpose())
     }
 
     fn stored_document(&self, number: u32) -> Result<StoredDocument> {
@@ -183,7 +229,8 @@ impl Snapshot {
         let texts = rows::open(&*self.transaction()?, TEXTS)?;
         let row = texts.get(self.key(number)).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
         let text = decode_text(place, row.value())?;
-        Ok(StoredDocument { id, title, text, metadata: self.metadata(number)?, digest })
+        let expires_at = expiry::of_document(&*self.transaction()?, self.key(number))?;
+        Ok(StoredDocument { id, title, text, metadata: self.metadata(number)?, digest, expires_at })
     }
 
     /// The chunks of a document, in order, with their vectors as given; empty where there is no such document.
@@ -204,7 +251,7 @@ impl Snapshot {
 
     fn first_chunks(&self, id: &DocumentId, chunks_max: usize) -> Result<Vec<StoredChunk>> {
         self.guarded(|| {
-            let Some(number) = self.number_of(id)? else { return Ok(Vec::new()) };
+            let Some(number) = self.visible_number_of(id)? else { return Ok(Vec::new()) };
             let table = rows::open(&*self.transaction()?, CHUNKS)?;
             let spaces =
                 self.0.record.spaces.iter().map(|&space| Ok((space, space_record(&*self.transaction()?, space)?)));
@@ -234,14 +281,14 @@ impl Snapshot {
     /// is not there or has no chunk.
     pub(crate) fn again(&self, id: &DocumentId) -> Result<Option<(u32, NewDocument)>> {
         let Some(number) = self.number_of(id)? else { return Ok(None) };
-        let StoredDocument { id, title, text, metadata, digest } = self.stored_document(number)?;
+        let StoredDocument { id, title, text, metadata, digest, expires_at } = self.stored_document(number)?;
         let chunks: Vec<NewChunk> = self
             .stored_chunks(&id)?
             .into_iter()
             .map(|StoredChunk { ordinal: _, start, end, heading, vectors }| NewChunk { start, end, heading, vectors })
             .collect();
         let first = self.document_record(number)?.first_chunk;
-        let document = NewDocument { id, title, text, metadata, digest, chunks };
+        let document = NewDocument { id, title, text, metadata, digest, expires_at, chunks };
         Ok(Some((first, document)).filter(|(_, document)| !document.chunks.is_empty()))
     }
 
@@ -296,7 +343,7 @@ impl Snapshot {
         each: &mut dyn FnMut(u32, DocumentId) -> Result<bool>,
     ) -> Result<()> {
         use std::ops::Bound::{Excluded, Included};
-        let collection = self.0.collection;
+        let (collection, gone) = (self.0.collection, &self.expired()?.documents);
         let start = after.map(encode_id);
         let start = start.as_deref().map_or(Included((collection, [].as_slice())), |key| Excluded((collection, key)));
         let table = rows::open(&*self.transaction()?, DOCUMENT_IDS)?;
@@ -306,7 +353,7 @@ impl Snapshot {
             let place = Place::new(DOCUMENT_IDS.name(), key.value());
             let number: crate::codec::Number = crate::codec::decode(place, value.value())?;
             let id = decode_id(key.value().1).ok_or_else(|| place.corrupt("its key is no id"))?;
-            if !each(number.0, id)? {
+            if !gone.contains(number.0) && !each(number.0, id)? {
                 break;
             }
         }
@@ -448,8 +495,9 @@ impl Snapshot {
             if wanted == 0 {
                 return Ok(Nearest { hits: Vec::new(), segments: Vec::new() });
             }
+            let allowed = self.unexpired(allowed)?;
             self.ask(|view| {
-                let (best, segments) = view.nearest(space, query, wanted, allowed, effort)?;
+                let (best, segments) = view.nearest(space, query, wanted, allowed.as_deref(), effort)?;
                 Ok(Nearest { hits: view.ranked(best)?, segments })
             })
         })
@@ -500,8 +548,10 @@ impl Snapshot {
 
     fn best_of_text(&self, scored: &Arc<Scored>, k: usize, allowed: Option<&RoaringBitmap>) -> Result<TextHits> {
         let mut best = Best::new(k.min(self.chunks() as usize));
+        let gone = &self.expired()?.chunks;
         for (chunk, score) in scored.iter() {
-            if score >= best.floor() && allowed.is_none_or(|allowed| allowed.contains(chunk)) {
+            let is_allowed = allowed.is_none_or(|allowed| allowed.contains(chunk)) && !gone.contains(chunk);
+            if score >= best.floor() && is_allowed {
                 best.offer(chunk, score);
             }
         }

@@ -23,8 +23,8 @@ use crate::tables::{
 };
 use crate::{
     Alongside, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error,
-    Filter, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, cache, check, compact, files, ledger,
-    rows, scrub, seal, write,
+    Filter, Now, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, cache, check, compact, expiry,
+    files, ledger, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -297,6 +297,22 @@ impl Store {
         })
     }
 
+    /// Removes the documents that have expired; returns how many. They are hidden from the moment on at which they expire, and
+    /// each write removes up to 1,024 of them from its collection; so this is for what is no longer written to.
+    /// [`Store::compact`] does it, too.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn sweep(&self, collection: CollectionId) -> Result<u64> {
+        damage_as_error("the database", || write::sweep(&self.0, collection))
+    }
+
+    /// From now on this clock tells which documents have expired, instead of the system's. Snapshots keep the moment at
+    /// which they were taken. Where it is set back, documents that are not swept yet are there again. Not stored.
+    pub fn set_clock(&self, now: Now) {
+        self.0.clock.set(now);
+    }
+
     /// The vectors that a model made of these texts before, in the order of the keys; `None` where that is not known, or
     /// what is known of it is damaged. They are the whole database's: of all collections, and of documents that are gone.
     ///
@@ -522,6 +538,7 @@ fn remove_rows(transaction: &redb::WriteTransaction, number: u32) -> Result<Vec<
         table.retain_in(pairs_of(number), |_, _| false).map_err(engine)?;
     }
     ledger::drop_collection(transaction, number)?;
+    expiry::drop_collection(transaction, number)?;
     let mut ids = transaction.open_table(DOCUMENT_IDS).map_err(engine)?;
     let of_collection = (number, [].as_slice())..(number + 1, [].as_slice());
     ids.retain_in::<(u32, &[u8]), _>(of_collection, |_, _| false).map_err(engine)?;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: every value is a record of `codec` (version, payload, checksum); keys of one collection lie together and
 //! ascend as it grows, so a bulk write appends; what came after
-//! the first databases (`import_ledger`, `embedding_cache`) is made with the first row in it.
+//! the first databases (from `import_ledger` on) is made with the first row in it.
 
 use redb::TableDefinition;
 
@@ -43,6 +43,11 @@ pub(crate) const IMPORT_LEDGER: TableDefinition<(u32, &[u8]), Bytes> = TableDefi
 pub(crate) const EMBEDDING_CACHE: TableDefinition<u64, Bytes> = TableDefinition::new("embedding_cache");
 /// 16 bytes of what it was made of -> place in the ring.
 pub(crate) const EMBEDDING_CACHE_KEYS: TableDefinition<&[u8], Bytes> = TableDefinition::new("embedding_cache_keys");
+
+/// (collection, document) -> when it expires, where it does.
+pub(crate) const EXPIRIES: TableDefinition<Pair, Bytes> = TableDefinition::new("expiries");
+/// (collection, when and which document) -> its chunks.
+pub(crate) const EXPIRY_ORDER: TableDefinition<(u32, &[u8]), Bytes> = TableDefinition::new("expiry_order");
 
 /// All pairs of one collection (or space).
 pub(crate) fn pairs_of(owner: u32) -> std::ops::RangeInclusive<Pair> {

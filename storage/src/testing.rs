@@ -267,7 +267,7 @@ pub(crate) fn document(id: impl Into<DocumentId>, text: &str, metadata: Value, v
     }
     let digest = xxhash_rust::xxh3::xxh3_128(text.as_bytes()).to_le_bytes();
     let metadata = metadata.as_object().cloned().unwrap_or_default();
-    NewDocument { id: id.into(), title: None, text: text.to_owned(), metadata, digest, chunks }
+    NewDocument { id: id.into(), title: None, text: text.to_owned(), metadata, digest, expires_at: None, chunks }
 }
 
 pub(crate) fn put(document: NewDocument) -> Operation {

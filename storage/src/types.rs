@@ -106,6 +106,8 @@ pub struct NewDocument {
     pub metadata: Map<String, Value>,
     /// A digest of the content, by the caller; equal digests mean that nothing need be written.
     pub digest: [u8; 16],
+    /// When it expires, in milliseconds since 1970-01-01 UTC; `None` is never. From then on nothing finds it any more.
+    pub expires_at: Option<u64>,
     /// The passages that can be found. A document without chunks is stored but never a hit.
     pub chunks: Vec<NewChunk>,
 }
@@ -149,6 +151,8 @@ pub struct StoredDocument {
     pub metadata: Map<String, Value>,
     /// The digest given with it.
     pub digest: [u8; 16],
+    /// When it expires, in milliseconds since 1970-01-01 UTC.
+    pub expires_at: Option<u64>,
 }
 
 /// A chunk as stored, with its vectors.

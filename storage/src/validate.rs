@@ -25,7 +25,7 @@ pub(crate) fn operation(settings: &CollectionSettings, operation: &Operation) ->
 }
 
 fn document(settings: &CollectionSettings, document: &NewDocument) -> Result<()> {
-    let NewDocument { id, title, text, metadata, digest: _, chunks } = document;
+    let NewDocument { id, title, text, metadata, digest: _, expires_at: _, chunks } = document;
     validate_content(id, title.as_deref(), text, metadata)?;
     for (ordinal, chunk) in chunks.iter().enumerate() {
         self::chunk(settings, text, chunk, &format!("document `{id}`, chunk {ordinal}"))?;

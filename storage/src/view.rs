@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 
 use crate::best::Best;
 use crate::codec::{CollectionRecord, SegmentRecord};
+use crate::expiry::Expired;
 use crate::graph::{Found, Question};
 use crate::roster::{Entry, RosterRun};
 use crate::runs::{Run, Runs};
@@ -49,6 +50,8 @@ pub(crate) struct View {
     pub(crate) frequencies: Mutex<HashMap<String, Option<u64>>>,
     /// The chunks that match the last filters, the latest last.
     pub(crate) filtered: Mutex<Vec<(String, RoaringBitmap)>>,
+    /// What has expired, as of the last question.
+    pub(crate) expired: Mutex<Option<Arc<Expired>>>,
 }
 
 /// What a commit does to a view.
@@ -144,7 +147,16 @@ impl View {
             text: self.text.clone(),
             frequencies: Mutex::default(),
             filtered: Mutex::default(),
+            expired: Mutex::default(),
         }
+    }
+
+    /// All chunks that live, but for these.
+    pub(crate) fn live_without(&self, chunks: &RoaringBitmap) -> RoaringBitmap {
+        let mut live = RoaringBitmap::new();
+        live.insert_range(0..self.next_chunk);
+        live -= self.dead.as_ref();
+        live - chunks
     }
 
     pub(crate) fn is_live(&self, chunk: u32) -> bool {

@@ -16,11 +16,12 @@ use roaring::RoaringBitmap;
 
 use crate::cache::Cache;
 use crate::codec::{
-    ChunkRecord, CollectionRecord, DocumentRecord, Json, Place, SpaceRecord, Tombstones, encode_block, encode_text,
-    open_block,
+    ChunkRange, ChunkRecord, CollectionRecord, DocumentRecord, Json, Place, SpaceRecord, Tombstones, encode_block,
+    encode_text, open_block,
 };
 use crate::engine::{Engine, Outcome, Writer, next_sequence, unknown};
 use crate::error::engine;
+use crate::expiry::{Expired, Expiries};
 use crate::keys::encode_id;
 use crate::roster::{Entry, RosterRun};
 use crate::tables::{
@@ -33,6 +34,9 @@ use crate::{
     Alongside, CollectionId, DocumentId, Error, NewChunk, NewDocument, Operation, Result, Written, passages, rows,
     validate,
 };
+
+/// Expired documents that one commit removes at most, so that none becomes long for them.
+const SWEPT_AT_ONCE: usize = 1024;
 
 /// Applies a batch to a collection, durably.
 ///
@@ -69,7 +73,8 @@ pub(crate) fn write(
         let mut writer = engine.writer()?;
         let view = engine.current_view(collection)?;
         let cache = (!removes).then_some(&engine.cache);
-        commit(&mut writer, collection, &view, &batch, texts, Along { edits: along, cache })
+        let along = Along { edits: along, cache, now: engine.clock.now() };
+        Ok(commit(&mut writer, collection, &view, &batch, texts, along)?.0)
     };
     match attempt() {
         // The reserve is for this.
@@ -130,8 +135,28 @@ pub(crate) fn rewrite(
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
     let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();
     let texts = index_texts(&batch);
-    let along = Along { edits: &Alongside::default(), cache: None };
-    commit(&mut writer, collection, &view, &batch, texts, along)
+    let along = Along { edits: &Alongside::default(), cache: None, now: engine.clock.now() };
+    Ok(commit(&mut writer, collection, &view, &batch, texts, along)?.0)
+}
+
+/// Removes what has expired, in batches; returns how many documents that were.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn sweep(engine: &Engine, collection: CollectionId) -> Result<u64> {
+    let mut removed = 0;
+    loop {
+        let transaction = engine.begin_read()?;
+        if Expired::at(&transaction, collection.0, engine.clock.now())?.documents.is_empty() {
+            return Ok(removed);
+        }
+        drop(transaction);
+        let mut writer = engine.writer()?;
+        engine.space.ask_to_remove();
+        let view = engine.current_view(collection)?;
+        let along = Along { edits: &Alongside::default(), cache: None, now: engine.clock.now() };
+        removed += commit(&mut writer, collection, &view, &[], Vec::new(), along)?.1;
+    }
 }
 
 /// What goes into the transaction of a batch beside it.
@@ -139,6 +164,8 @@ struct Along<'a> {
     edits: &'a Alongside,
     /// Where there is room for what waits to be cached.
     cache: Option<&'a Cache>,
+    /// What has expired by now goes, too.
+    now: u64,
 }
 
 fn commit(
@@ -148,7 +175,7 @@ fn commit(
     batch: &[Operation],
     mut texts: Vec<(u32, String)>,
     along: Along<'_>,
-) -> Result<Written> {
+) -> Result<(Written, u64)> {
     validate::room(view.next_chunk, texts.len())?;
     for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
         *chunk = number;
@@ -188,16 +215,17 @@ fn apply(
     batch: &[Operation],
     text: TextRun,
     along: Along<'_>,
-) -> Result<(Written, Outcome)> {
-    let mut work = Work::begin(transaction, collection, view)?;
+) -> Result<((Written, u64), Outcome)> {
+    let mut work = Work::begin(transaction, collection, view, along.now)?;
+    work.sweep()?;
     for operation in batch {
         match operation {
             Operation::Put(document) => work.put(document, &text)?,
             Operation::Delete(id) => work.delete(id)?,
         }
     }
-    if work.written == Written::default() {
-        return Ok((Written::default(), alongside_alone(transaction, collection, along.edits)?));
+    if work.written == Written::default() && work.swept == 0 {
+        return Ok(((Written::default(), 0), alongside_alone(transaction, collection, along.edits)?));
     }
     along.edits.write(transaction, collection.0)?;
     along.cache.map_or(Ok(()), |cache| cache.write(transaction))?;
@@ -207,7 +235,7 @@ fn apply(
     rows::put_numbered(&mut work.collections, COLLECTIONS, collection.0, &work.record)?;
     let change = Change { removed: work.removed, entries: work.entries, vectors, text };
     let next = view.after(change, &work.record);
-    Ok((work.written, Outcome::Publish(collection.0, Arc::new(next))))
+    Ok(((work.written, work.swept), Outcome::Publish(collection.0, Arc::new(next))))
 }
 
 /// A batch on its way into the tables.
@@ -227,10 +255,14 @@ struct Work<'a> {
     /// The chunks that are new, each with its vectors, in the order of their numbers.
     appended: Vec<&'a NewChunk>,
     written: Written,
+    expiries: Expiries<'a>,
+    now: u64,
+    /// Documents that had expired and are gone.
+    swept: u64,
 }
 
 impl<'a> Work<'a> {
-    fn begin(transaction: &'a WriteTransaction, collection: CollectionId, view: &View) -> Result<Self> {
+    fn begin(transaction: &'a WriteTransaction, collection: CollectionId, view: &View, now: u64) -> Result<Self> {
         let collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
         let record: CollectionRecord =
             rows::get_numbered(&collections, COLLECTIONS, collection.0)?.ok_or_else(|| unknown(collection))?;
@@ -260,6 +292,9 @@ impl<'a> Work<'a> {
             entries: RosterRun::default(),
             appended: Vec::new(),
             written: Written::default(),
+            expiries: Expiries::open(transaction, collection.0)?,
+            now,
+            swept: 0,
         })
     }
 
@@ -268,7 +303,11 @@ impl<'a> Work<'a> {
         let number = match rows::get_id(&self.ids, (self.collection, &id_key))? {
             Some(number) => {
                 self.unlink_chunks(number)?;
-                self.written.replaced += 1;
+                if self.was_hidden(number)? {
+                    self.written.added += 1;
+                } else {
+                    self.written.replaced += 1;
+                }
                 number
             }
             None => {
@@ -290,11 +329,14 @@ impl<'a> Work<'a> {
         self.record.chunks += u64::from(count);
         self.written.chunks += u64::from(count);
         self.entries.push(Entry { first, count, document: number, id_key: &id_key });
+        if let Some(at) = document.expires_at {
+            self.expiries.put(number, at, ChunkRange { first, count })?;
+        }
         Ok(())
     }
 
     fn put_document(&mut self, number: u32, document: &NewDocument, first_chunk: u32) -> Result<()> {
-        let NewDocument { id, title, text, metadata, digest, chunks } = document;
+        let NewDocument { id, title, text, metadata, digest, expires_at: _, chunks } = document;
         let key = (self.collection, number);
         let record = DocumentRecord {
             id: id.clone(),
@@ -329,14 +371,38 @@ impl<'a> Work<'a> {
     fn delete(&mut self, id: &DocumentId) -> Result<()> {
         let id_key = encode_id(id);
         let Some(number) = rows::get_id(&self.ids, (self.collection, &id_key))? else { return Ok(()) };
+        if self.was_hidden(number)? {
+            self.swept += 1;
+        } else {
+            self.written.removed += 1;
+        }
+        self.remove(number, &id_key)
+    }
+
+    /// Forgets when a document expires. Returns whether that has passed, so that nobody saw it any more.
+    fn was_hidden(&mut self, document: u32) -> Result<bool> {
+        Ok(self.expiries.remove(document)?.is_some_and(|at| at <= self.now))
+    }
+
+    /// Removes some of what has expired.
+    fn sweep(&mut self) -> Result<()> {
+        for number in self.expiries.expired(self.now, SWEPT_AT_ONCE)? {
+            let record: DocumentRecord = rows::need(&self.documents, DOCUMENTS, (self.collection, number))?;
+            self.expiries.remove(number)?;
+            self.swept += 1;
+            self.remove(number, &encode_id(&record.id))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, number: u32, id_key: &[u8]) -> Result<()> {
         self.unlink_chunks(number)?;
-        self.ids.remove((self.collection, id_key.as_slice())).map_err(engine)?;
+        self.ids.remove((self.collection, id_key)).map_err(engine)?;
         let key = (self.collection, number);
         for table in [&mut self.documents, &mut self.texts, &mut self.metadata] {
             table.remove(key).map_err(engine)?;
         }
         self.record.documents = self.less(self.record.documents, 1)?;
-        self.written.removed += 1;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use redb::TableHandle;
 
-use super::{Check, chunks, segments};
+use super::{Check, chunks, expiry, segments};
 use crate::codec::{self, CollectionRecord, DocumentRecord, Number, Place, SpaceRecord, decode_text};
 use crate::error::engine;
 use crate::keys::{decode_id, encode_id};
@@ -40,6 +40,7 @@ pub(super) fn check(
     }
     let known: BTreeSet<u32> = documents.keys().copied().collect();
     check.json_rows(number, &known)?;
+    expiry::check(check, number, &documents)?;
     for document in documents.keys() {
         let table = rows::open(check.transaction, METADATA)?;
         let there = table.get((number, *document)).map_err(engine)?.is_some();

@@ -372,6 +372,44 @@ impl Record for CacheTotals {
     }
 }
 
+/// A time of day: milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) u64);
+
+impl Record for Moment {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self(at) = *self;
+        out.u64(at);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self(input.u64()?))
+    }
+}
+
+/// Consecutive chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkRange {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl Record for ChunkRange {
+    const VERSION: u8 = 1;
+
+    fn encode(&self, out: &mut Encoder) {
+        let Self { first, count } = *self;
+        out.u32(first);
+        out.u32(count);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self> {
+        Ok(Self { first: input.u32()?, count: input.u32()? })
+    }
+}
+
 /// Bytes of an owner who alone reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opaque(pub(crate) Vec<u8>);
@@ -453,6 +491,8 @@ mod tests {
         let key = CacheKey { model: [1; 32], task: 2, text: [3; 32], text_bytes: 4 };
         comes_back(CachedRecord { key, vector: vec![0.5, -1e-20, 3.0] });
         comes_back(CacheTotals { entries: 1, bytes: 2, next: 3, hits: 4, misses: 5 });
+        comes_back(Moment(u64::MAX));
+        comes_back(ChunkRange { first: 1, count: 2 });
         comes_back(Opaque(Vec::new()));
         comes_back(Opaque(vec![0, 255]));
         let metadata = json!({"b": 0.1, "a": [1, null, {"c": 0.300_000_000_000_000_04}], "n": u64::MAX, "m": i64::MIN});

@@ -33,7 +33,7 @@ impl Snapshot {
                 Err(_) => (Vec::new(), self.numbers(|_| true)?),
                 Ok(_) => {
                     let ids = self.ids_of(&self.matching_chunks(filter)?)?;
-                    let is_whole = self.ask(View::documents)? == self.documents();
+                    let is_whole = self.ask(View::documents)? == self.0.record.documents;
                     (ids, if is_whole { Vec::new() } else { self.numbers(|record| record.chunk_count == 0)? })
                 }
             };
@@ -63,11 +63,12 @@ impl Snapshot {
     /// The numbers of the documents whose records are asked for.
     fn numbers(&self, is_asked: impl Fn(&DocumentRecord) -> bool) -> Result<Vec<u32>> {
         let documents = rows::open(&*self.transaction()?, DOCUMENTS)?;
+        let gone = &self.expired()?.documents;
         let mut numbers = Vec::new();
         for row in documents.range(pairs_of(self.0.collection)).map_err(engine)? {
             let (key, value) = row.map_err(engine)?;
             let record: DocumentRecord = decode(Place::new(DOCUMENTS.name(), key.value()), value.value())?;
-            if is_asked(&record) {
+            if is_asked(&record) && !gone.contains(key.value().1) {
                 numbers.push(key.value().1);
             }
         }
@@ -85,7 +86,7 @@ impl Snapshot {
         self.guarded(|| {
             let printed = filter.to_string();
             if let Some(chunks) = self.view()?.remembered(&printed) {
-                return Ok(chunks);
+                return Ok(chunks - &self.expired()?.chunks);
             }
             let (mut chunks, others) = self.ask(|view| view.matching(filter))?;
             let tried = others.par_chunks(TASK_DOCUMENTS).map(|documents| self.matching_of(filter, documents));
@@ -94,8 +95,9 @@ impl Snapshot {
                     chunks.insert_range(record.chunks());
                 }
             }
+            // Remembered as of the commit: what has expired differs from snapshot to snapshot.
             self.view()?.remember(printed, chunks.clone());
-            Ok(chunks)
+            Ok(chunks - &self.expired()?.chunks)
         })
     }
 

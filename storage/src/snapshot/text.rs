@@ -63,6 +63,9 @@ impl Snapshot {
         self.guarded(|| {
             let found = self.ask(|view| view.evaluate_text(query))?;
             let (mut chunks, mut open) = found.decided();
+            let gone = &self.expired()?.chunks;
+            chunks -= gone;
+            open -= gone;
             if let Some(allowed) = allowed {
                 chunks &= allowed;
                 open &= allowed;

@@ -9,6 +9,7 @@ mod cache;
 mod crash;
 mod damage;
 mod disk_full;
+mod expiry;
 mod failing_disk;
 mod large;
 mod ledger;

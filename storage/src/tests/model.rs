@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::expiry::Hands;
 use super::sound;
 use crate::seal::seal;
 use crate::testing::{Random, document, put, settings};
@@ -20,6 +21,8 @@ enum Step {
     Reopen,
     Seal,
     Recreate,
+    /// A second goes by, and with it some documents.
+    Tick,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -29,6 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Reopen),
         2 => Just(Step::Seal),
         1 => Just(Step::Recreate),
+        3 => Just(Step::Tick),
     ]
 }
 
@@ -56,12 +60,13 @@ fn make(number: u8, seed: u64) -> NewDocument {
 
 pub(super) type Model = BTreeMap<DocumentId, NewDocument>;
 
-fn apply(store: &Store, notes: CollectionId, model: &mut Model, operations: &[(u8, Option<u64>)]) {
+fn apply(store: &Store, notes: CollectionId, now: u64, model: &mut Model, operations: &[(u8, Option<u64>)]) {
     let mut batch = Vec::new();
     for &(number, seed) in operations {
         match seed {
             Some(seed) => {
-                let document = make(number, seed);
+                let mut document = make(number, seed);
+                document.expires_at = seed.is_multiple_of(4).then(|| now + 1 + seed % 3);
                 model.insert(document.id.clone(), document.clone());
                 batch.push(put(document));
             }
@@ -144,7 +149,8 @@ fn text_agrees(snapshot: &Snapshot, model: &Model, word: &str) {
         hits.iter().map(|(chunk, _)| snapshot.hydrate(*chunk).unwrap()).map(|c| (c.document, c.ordinal)).collect();
     found.sort();
     assert_eq!(found, expected);
-    assert_eq!(snapshot.document_frequency(word).unwrap(), Some(expected.len() as u64));
+    // The statistics count what has expired until it is swept.
+    assert!(snapshot.document_frequency(word).unwrap() >= Some(expected.len() as u64));
 }
 
 proptest! {
@@ -155,15 +161,20 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
         let mut notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
-        let mut model = Model::new();
+        let (mut model, mut told, mut now, hands) = (Model::new(), None, 0, Hands::default());
+        hands.drive(&store);
         let mut kept: Option<(Snapshot, Model)> = None;
         for step in steps {
             match step {
-                Step::Write(operations) => apply(&store, notes, &mut model, &operations),
+                Step::Write(operations) => {
+                    apply(&store, notes, now, &mut model, &operations);
+                    told = Some(count(&model));
+                }
                 Step::Reopen => {
                     kept = None;
                     drop(store);
                     store = Store::open(folder.path()).unwrap();
+                    hands.drive(&store);
                 }
                 Step::Seal => {
                     seal(&store.0, notes, 1).unwrap();
@@ -172,10 +183,16 @@ proptest! {
                     store.drop_collection("notes").unwrap();
                     notes = store.create_collection("notes", &settings(DIMS, Metric::Cosine)).unwrap().id;
                     model.clear();
+                    told = None;
+                }
+                Step::Tick => {
+                    now += 1;
+                    hands.set(now);
+                    model.retain(|_, document| document.expires_at.is_none_or(|at| at > now));
                 }
             }
-            let told = store.ledger(notes, b"documents").unwrap();
-            assert_eq!(told.unwrap_or_else(|| b"0".to_vec()), count(&model), "as of the commit of the documents");
+            let ledger = store.ledger(notes, b"documents").unwrap();
+            assert_eq!(ledger, told, "as of the commit of the documents");
             let snapshot = store.snapshot(notes).unwrap();
             agrees(&snapshot, &model);
             if let Some((old, then)) = &kept {
