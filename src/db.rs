@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quiverdb_storage::{
-    AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language, Operation, Store,
-    StoredDocument, TextQuery, validate_collection_name,
+    AliasEdit, AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language,
+    Operation, Store, StoredDocument, TextQuery, validate_collection_name,
 };
 use rayon::prelude::*;
 use serde_json::Value;
@@ -27,7 +27,7 @@ use crate::moment;
 use crate::parts::Parts;
 use crate::query;
 use crate::spaces::{Models, NewSpace};
-use crate::types::{AddReport, CacheStats, CollectionStats, Document, Query, Rejected, SearchResults};
+use crate::types::{AddReport, BackedUp, CacheStats, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
 
 /// Documents read at a time by a scan.
@@ -138,12 +138,62 @@ impl Database {
     /// Drops a collection with all it holds.
     ///
     /// # Errors
-    /// [`quiverdb_storage::Error::UnknownCollection`] where there is none of this name.
+    /// [`quiverdb_storage::Error::UnknownCollection`] where there is none of this name;
+    /// [`quiverdb_storage::Error::InvalidInput`] where an alias leads to it, or this is one.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         Ok(self.store.drop_collection(name)?)
     }
 
-    /// Gives a collection another name. Open handles stay valid.
+    /// Has another name lead to a collection, wherever a collection is opened by name: make the next collection beside the
+    /// present one, and switch the alias when it is ready. What was opened by the alias before keeps to the collection that
+    /// it meant then.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use quiverdb::{AliasEdit, Database};
+    ///
+    /// let db = Database::in_memory()?;
+    /// db.collection("notes-1")?;
+    /// db.collection("notes-2")?;
+    /// db.alias("notes", "notes-1")?;
+    /// assert_eq!(db.open_collection("notes")?.name(), "notes-1");
+    /// db.change_aliases(&[AliasEdit::set("notes", "notes-2"), AliasEdit::set("before", "notes-1")])?; // both, or none
+    /// assert_eq!(db.open_collection("notes")?.name(), "notes-2");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Where there is no such collection, the alias is the name of one, or it cannot be a name.
+    pub fn alias(&self, alias: &str, target: &str) -> Result<()> {
+        self.change_aliases(&[AliasEdit::set(alias, target)])
+    }
+
+    /// Removes an alias; its collection stays.
+    ///
+    /// # Errors
+    /// Where there is none of this name.
+    pub fn remove_alias(&self, alias: &str) -> Result<()> {
+        self.change_aliases(&[AliasEdit::remove(alias)])
+    }
+
+    /// Sets, switches and removes aliases: all of them at once, or none.
+    ///
+    /// # Errors
+    /// As [`Database::alias`] and [`Database::remove_alias`].
+    pub fn change_aliases(&self, edits: &[AliasEdit]) -> Result<()> {
+        Ok(self.store.change_aliases(edits)?)
+    }
+
+    /// All aliases, by name, each with its collection.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn aliases(&self) -> Result<Vec<(String, String)>> {
+        Ok(self.store.aliases()?)
+    }
+
+    /// Gives a collection another name. Open handles stay valid, and aliases follow.
     ///
     /// # Errors
     /// Where `from` does not exist, `to` does, or `to` cannot be a name.
@@ -189,6 +239,49 @@ impl Database {
     /// system's. For tests, and for those who have a better one.
     pub fn set_clock(&self, now: impl Fn() -> u64 + Send + Sync + 'static) {
         self.store.set_clock(Arc::new(now));
+    }
+
+    /// Copies the database as it is now into a folder that is empty or not there yet, while reads and writes go on. What this
+    /// returns for is on disk and was read again. Vectors and segments are part of it, so nothing is embedded or built
+    /// when it is restored; the cache of embeddings is not. A database in memory can be kept so, too.
+    ///
+    /// # Errors
+    /// Where something is in the folder, a record is damaged, or a disk fails; nothing is left in the folder then.
+    pub fn backup_to(&self, folder: impl AsRef<Path>) -> Result<BackedUp> {
+        Ok(self.store.backup(folder.as_ref())?)
+    }
+
+    /// Makes a database of a backup, in a folder that has none; [`Database::open`] then opens it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use quiverdb::{Database, Document};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let (backup, restored) = (folder.path().join("backup"), folder.path().join("notes.db"));
+    /// let db = Database::in_memory()?;
+    /// db.collection("notes")?.add(Document::new(1, "Keep this."))?;
+    /// assert_eq!(db.backup_to(&backup)?.documents, 1);
+    /// Database::restore(&backup, &restored)?;
+    /// assert_eq!(Database::open(&restored)?.open_collection("notes")?.count()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Where there is a database already; where the backup is unfinished, cut off or damaged, which is found before anything
+    /// is written; where a disk fails.
+    pub fn restore(backup: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<()> {
+        Ok(Store::restore(backup.as_ref(), folder.as_ref())?)
+    }
+
+    /// As [`Database::restore`], in place of the database that is there, which must be closed. A crash meanwhile leaves the one
+    /// or the other, whole.
+    ///
+    /// # Errors
+    /// As [`Database::restore`]; where the database is open.
+    pub fn restore_over(backup: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<()> {
+        Ok(Store::restore_over(backup.as_ref(), folder.as_ref())?)
     }
 
     /// Checks every record and invariant; returns what is violated, one sentence each. Reads the whole database.
@@ -306,7 +399,7 @@ impl Collection {
         &self.parts
     }
 
-    /// The name that it was opened by.
+    /// Its name when it was opened; that of the collection itself, where it was opened by an alias.
     pub fn name(&self) -> &str {
         &self.parts.info.name
     }

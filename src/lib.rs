@@ -81,7 +81,7 @@ pub use db::{Collection, Database, Snapshot};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
 pub use ingest::AddOptions;
-pub use quiverdb_storage::{DocumentId, Filter, Language, Metric};
+pub use quiverdb_storage::{AliasEdit, DocumentId, Filter, Language, Metric};
 pub use rerank::Reranker;
 pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};
 

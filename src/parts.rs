@@ -102,6 +102,8 @@ impl Parts {
     /// The collection in numbers. What the whole database takes on disk is counted by the caller, once for all.
     pub(crate) fn stats(&self, bytes_on_disk: u64) -> Result<CollectionStats> {
         let snapshot = self.store.snapshot(self.info.id)?;
+        let aliases = self.store.aliases()?.into_iter().filter(|(_, name)| *name == self.info.name);
+        let aliases = aliases.map(|(alias, _)| alias).collect();
         Ok(CollectionStats {
             name: self.info.name.clone(),
             documents: snapshot.documents(),
@@ -111,6 +113,7 @@ impl Parts {
             model: self.space().model_name().to_owned(),
             dims: self.space().settings.dims,
             spaces: self.stats_of_spaces(),
+            aliases,
             sealing_error: self.store.sealing_error(self.info.id),
         })
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-pub use quiverdb_storage::{CacheStats, Compacted, EF_MAX, SegmentSearch, Strategy};
+pub use quiverdb_storage::{BackedUp, CacheStats, Compacted, EF_MAX, SegmentSearch, Strategy};
 use quiverdb_storage::{DocumentId, Effort, Filter, Metric, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -674,6 +674,9 @@ pub struct CollectionStats {
     pub dims: usize,
     /// All its spaces.
     pub spaces: Vec<SpaceStats>,
+    /// Other names that lead to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// Why its last segment could not be built or opened by this process; `None` where all is well. Searches are right
     /// without it, and slower; it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -181,6 +181,19 @@ pub(crate) enum Verb {
     },
     /// Print the whole database as text
     Dump,
+    /// Copy the database into a folder; the copy is verified and on disk when this is done
+    Backup {
+        /// The folder: empty, or not there yet
+        folder: PathBuf,
+    },
+    /// Make the database of --db out of a backup, which is verified first
+    Restore {
+        /// The backup's folder
+        folder: PathBuf,
+        /// Replace the database that is there
+        #[arg(long)]
+        replace: bool,
+    },
     /// Turn lines on stdin into vectors, one {"embedding": [...]} a line
     Embed(Embed),
     /// Judge lines on stdin by how well they answer a query, best first
@@ -445,6 +458,18 @@ pub(crate) enum CollectionsVerb {
         from: String,
         /// Its new name
         to: String,
+    },
+    /// Have another name lead to a collection, or switch it to this one at once
+    Alias {
+        /// The other name
+        alias: String,
+        /// The collection
+        target: String,
+    },
+    /// Remove an alias; its collection stays
+    Unalias {
+        /// The alias
+        alias: String,
     },
 }
 

@@ -23,6 +23,14 @@ pub(crate) fn run(session: &Session, verb: Option<CollectionsVerb>) -> Result<Ou
             session.existing()?.rename_collection(&from, &to)?;
             said(session, &json!({"renamed": from, "to": to}), format!("renamed `{from}` to `{to}`"))
         }
+        CollectionsVerb::Alias { alias, target } => {
+            session.existing()?.alias(&alias, &target)?;
+            said(session, &json!({"alias": alias, "of": target}), format!("`{alias}` is `{target}` from now on"))
+        }
+        CollectionsVerb::Unalias { alias } => {
+            session.existing()?.remove_alias(&alias)?;
+            said(session, &json!({"removed": alias}), format!("`{alias}` is no alias any more"))
+        }
     }
 }
 

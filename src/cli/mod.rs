@@ -83,6 +83,8 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Check { repair } => operate::check(session, repair),
         Verb::Compact { drop_cache } => operate::compact(session, drop_cache),
         Verb::Dump => operate::dump(session),
+        Verb::Backup { folder } => operate::backup(session, &folder),
+        Verb::Restore { folder, replace } => operate::restore(session, &folder, replace),
         Verb::Embed(arguments) => embed::run(session, &arguments),
         Verb::Rerank(arguments) => rerank::run(session, &arguments),
         Verb::Models(arguments) => models::run(session, arguments.verb),

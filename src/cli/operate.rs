@@ -1,11 +1,14 @@
 //! What does the database hold, and is it sound?
 
+use std::path::Path;
+
 use anyhow::Result;
-use quiverdb::types::{CacheStats, CollectionStats, Compacted, SpaceStats};
+use quiverdb::Database;
+use quiverdb::types::{BackedUp, CacheStats, CollectionStats, Compacted, SpaceStats};
 use serde_json::json;
 
 use super::output::{Table, count, note, size, thousands};
-use super::session::{Outcome, Session};
+use super::session::{Mistake, Outcome, Session};
 
 /// `quiver stats`.
 pub(crate) fn stats(session: &Session) -> Result<Outcome> {
@@ -52,6 +55,10 @@ pub(crate) fn table(collections: &[CollectionStats]) -> String {
             collection.model.clone(),
             thousands(collection.dims as u64),
         ]);
+        for alias in &collection.aliases {
+            let empty = String::new;
+            table.row([format!("  alias {alias}"), empty(), empty(), empty(), empty(), empty()]);
+        }
         let further = collection.spaces.iter().filter(|space| space.name != "default");
         for SpaceStats { name, model, dims, .. } in further {
             let (name, empty) = (format!("  space {name}"), String::new);
@@ -90,6 +97,36 @@ pub(crate) fn compact(session: &Session, drop_cache: bool) -> Result<Outcome> {
     session.output.show(&value, &[&value], || {
         format!("{} on disk, {} before; {} moved", size(bytes_after), size(bytes_before), count(moved, "document"))
     })?;
+    Ok(Outcome::Done)
+}
+
+/// `quiver backup`.
+pub(crate) fn backup(session: &Session, folder: &Path) -> Result<Outcome> {
+    let BackedUp { collections, documents, segments, bytes } = session.existing()?.backup_to(folder)?;
+    let value = json!({"collections": collections, "documents": documents, "segments": segments, "bytes": bytes});
+    session.output.show(&value, &[&value], || {
+        let (collections, documents) = (count(collections, "collection"), count(documents, "document"));
+        format!("{collections} with {documents} in {}, {}", folder.display(), size(bytes))
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// `quiver restore`.
+pub(crate) fn restore(session: &Session, folder: &Path, replace: bool) -> Result<Outcome> {
+    let path = &session.path;
+    if !replace && session.is_there() {
+        let message = format!("there is a database at {} already", path.display());
+        return Err(Mistake::new(message).hint("`--db DIR` names another folder, `--replace` replaces it").into());
+    }
+    if replace {
+        Database::restore_over(folder, path)?;
+    } else {
+        Database::restore(folder, path)?;
+    }
+    let collections = session.existing()?.collections()?;
+    let documents = collections.iter().map(|collection| collection.documents).sum();
+    let value = json!({"collections": collections.len(), "documents": documents});
+    session.output.show(&value, &[&value], || format!("{} in {}", count(documents, "document"), path.display()))?;
     Ok(Outcome::Done)
 }
 

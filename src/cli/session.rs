@@ -50,7 +50,7 @@ impl Session {
 
     /// The folder alone says nothing: a database is one that holds the data file.
     /// One that may not be looked into is there as well: opening it says why.
-    fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         match std::fs::metadata(self.path.join("data.redb")) {
             Ok(metadata) => metadata.is_file(),
             Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,

@@ -14,8 +14,8 @@ use crate::codec::{self, CollectionRecord, Identity, Json, NextNumbers, Number, 
 use crate::engine::Engine;
 use crate::error::engine;
 use crate::tables::{
-    Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, IMPORT_LEDGER, META, METADATA,
-    Pair, SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
+    ALIASES, Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, IMPORT_LEDGER, META,
+    METADATA, Pair, SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
 };
 use crate::{CollectionId, Error, Result, rows};
 
@@ -57,6 +57,7 @@ pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> R
     check.names(&collections)?;
     check.strays(&collections, &spaces)?;
     check.ledger(&collections)?;
+    check.aliases(&collections)?;
     cache::check(&mut check)?;
     for (&number, record) in &collections {
         collection::check(&mut check, folder, number, record)?;
@@ -224,6 +225,20 @@ impl Check<'_> {
             });
             let Some(after) = owner.checked_add(1) else { break };
             next = after;
+        }
+        Ok(())
+    }
+
+    /// Aliases lead to collections, and are not the names of any.
+    fn aliases(&mut self, collections: &BTreeMap<u32, CollectionRecord>) -> Result<()> {
+        let Some(table) = rows::open_if_made(self.transaction, ALIASES)? else { return Ok(()) };
+        for row in table.iter().map_err(engine)? {
+            let Some((key, value)) = self.note(row.map_err(engine))? else { break };
+            let place = Place::new(ALIASES.name(), key.value());
+            let Some(Number(number)) = self.note(codec::decode(place, value.value()))? else { continue };
+            self.expect(collections.contains_key(&number), || format!("{place}: there is no collection {number}"));
+            let is_taken = collections.values().any(|record| record.name == key.value());
+            self.expect(!is_taken, || format!("{place}: a collection has this name"));
         }
         Ok(())
     }

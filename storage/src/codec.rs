@@ -109,6 +109,11 @@ impl<'a> Place<'a> {
         hash.digest()
     }
 
+    /// Whether this is what stands under a name.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        matches!(self.key, PlaceKey::Name(found) if found == name)
+    }
+
     /// The error that says what does not fit here.
     pub(crate) fn corrupt(&self, what: impl Into<String>) -> Error {
         Error::corrupt(self.to_string(), what)
@@ -162,6 +167,27 @@ pub(crate) fn decode<R: Record>(place: Place<'_>, bytes: &[u8]) -> Result<R> {
     Ok(record)
 }
 
+/// Whether these are the bytes that were written at this place, whatever they mean.
+///
+/// # Errors
+/// [`Error::Corrupt`] where they are not.
+pub(crate) fn expect_whole(place: Place<'_>, bytes: &[u8]) -> Result<()> {
+    body(place, bytes).map(drop)
+}
+
+/// A record without its checksum, which fits.
+fn body<'a>(place: Place<'_>, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    let found = bytes.len();
+    let Some((body, checksum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(place.corrupt(format!("{found} bytes are too few for a record")));
+    };
+    let (expected, found) = (u64::from_le_bytes(*checksum), xxh3_64_with_seed(body, place.seed()));
+    if expected != found {
+        return Err(place.corrupt(format!("its checksum is {found:016x}, not {expected:016x} as written")));
+    }
+    Ok(body)
+}
+
 /// Writes a record.
 pub(crate) struct Encoder {
     bytes: Vec<u8>,
@@ -213,15 +239,7 @@ pub(crate) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     fn open(place: Place<'a>, version: u8, bytes: &'a [u8]) -> Result<Self> {
-        let found = bytes.len();
-        let Some((body, checksum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
-            return Err(place.corrupt(format!("{found} bytes are too few for a record")));
-        };
-        let (expected, found) = (u64::from_le_bytes(*checksum), xxh3_64_with_seed(body, place.seed()));
-        if expected != found {
-            return Err(place.corrupt(format!("its checksum is {found:016x}, not {expected:016x} as written")));
-        }
-        match body.split_first() {
+        match body(place, bytes)?.split_first() {
             Some((&first, rest)) if first == version => Ok(Self { rest, place }),
             Some((first, _)) => Err(place.corrupt(format!("it has version {first}; this build reads {version}"))),
             None => Err(place.corrupt("it is empty")),

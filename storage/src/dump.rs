@@ -22,6 +22,9 @@ impl Store {
     pub fn dump(&self) -> Result<String> {
         damage_as_error("the database", || {
             let mut out = String::new();
+            for (alias, name) in self.aliases()? {
+                line(&mut out, 0, format_args!("alias {alias} of {name}"));
+            }
             for info in self.collections()? {
                 collection(&mut out, &Snapshot::kept(&self.0, info.id)?, &info)?;
             }

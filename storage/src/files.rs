@@ -26,7 +26,7 @@ use crate::tables::{
 use crate::{Error, Result, rows};
 
 pub(crate) const DATA: &str = "data.redb";
-const NEW_DATA: &str = "data.redb.new";
+pub(crate) const NEW_DATA: &str = "data.redb.new";
 /// redb's cache. Vectors and the tail's text are kept by us; this one serves the passages of hits.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -150,7 +150,8 @@ fn opening_error(folder: &Path, path: &Path, error: redb::DatabaseError) -> Erro
     }
 }
 
-fn make_folder(folder: &Path) -> Result<()> {
+/// Makes a folder for its owner alone, with those above it; all names are then on disk.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../FORMAT.md")]
 
+mod alias;
 pub mod ann;
 mod background;
+mod backup;
 mod best;
 mod bytes;
 mod cache;
@@ -50,6 +52,8 @@ mod vectors;
 mod view;
 mod write;
 
+pub use alias::AliasEdit;
+pub use backup::BackedUp;
 pub use cache::{CACHE_BYTES_MAX_DEFAULT, CacheStats};
 pub use clock::Now;
 pub use compact::Compacted;

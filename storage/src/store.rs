@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redb::{ReadableTable, TableHandle};
 
+use crate::alias::{self, AliasEdit};
 use crate::background::Background;
 use crate::codec::{self, CollectionRecord, NextNumbers, Number, Place, SpaceRecord, vectors_per_block};
 use crate::distance::expect_known;
@@ -22,9 +23,9 @@ use crate::tables::{
     TOMBSTONES, VECTORS, pairs_of,
 };
 use crate::{
-    Alongside, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId, Error,
-    Filter, Now, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, cache, check, compact, expiry,
-    files, ledger, rows, scrub, seal, write,
+    Alongside, BackedUp, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId,
+    Error, Filter, Now, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, backup, cache, check,
+    compact, expiry, files, ledger, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -128,16 +129,46 @@ impl Store {
         })
     }
 
-    /// The collection of this name.
+    /// The collection of this name, or the one that it is an alias of.
     ///
     /// # Errors
     /// [`Error::Corrupt`] where a record is damaged.
     pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>> {
         damage_as_error("the database", || {
             let transaction = self.0.begin_read()?;
-            let names = rows::open(&transaction, COLLECTION_NAMES)?;
-            let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else { return Ok(None) };
+            let Some(number) = alias::resolve(&transaction, name)? else { return Ok(None) };
             info(number, collection_record(&transaction, CollectionId(number))?).map(Some)
+        })
+    }
+
+    /// All aliases, by name, each with the name of its collection.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn aliases(&self) -> Result<Vec<(String, String)>> {
+        damage_as_error("the database", || {
+            let transaction = self.0.begin_read()?;
+            let named = |(alias, number)| Ok((alias, collection_record(&transaction, CollectionId(number))?.name));
+            alias::list(&transaction)?.into_iter().map(named).collect()
+        })
+    }
+
+    /// Sets, switches and removes aliases, all of them in one transaction or none. An alias is accepted wherever the name of
+    /// a collection is looked up; whatever was opened by it before keeps to the collection that it meant then. It follows
+    /// where its collection is renamed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an alias that cannot be a name, is the name of a collection, or is to be removed and not
+    /// there; [`Error::UnknownCollection`] for a target that is not there; [`Error::Poisoned`].
+    pub fn change_aliases(&self, edits: &[AliasEdit]) -> Result<()> {
+        damage_as_error("the database", || {
+            self.0.writer()?.transact(|transaction| {
+                if !alias::apply(transaction, edits)? {
+                    return Ok(((), Outcome::Nothing));
+                }
+                next_sequence(transaction)?;
+                Ok(((), Outcome::Commit))
+            })
         })
     }
 
@@ -159,6 +190,7 @@ impl Store {
                 if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
                     return Err(Error::CollectionExists(name.to_owned()));
                 }
+                alias::refuse_taken(transaction, name)?;
                 rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(number))?;
                 next.collection += 1;
                 let mut spaces = Vec::new();
@@ -183,7 +215,8 @@ impl Store {
     /// Cost: a walk over its rows. Where a segment is being built, of whichever collection, this waits until it is there.
     ///
     /// # Errors
-    /// [`Error::UnknownCollection`]; [`Error::Poisoned`].
+    /// [`Error::UnknownCollection`]; [`Error::InvalidInput`] for an alias, and for a collection that one leads to;
+    /// [`Error::Poisoned`].
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         damage_as_error("the database", || {
             self.0.confirm_site()?;
@@ -192,8 +225,10 @@ impl Store {
             let mut writer = self.0.writer()?;
             let (number, segments) = writer.transact(|transaction| {
                 let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
-                let Number(number) = rows::get_named(&names, COLLECTION_NAMES, name)?
-                    .ok_or_else(|| Error::UnknownCollection(name.to_owned()))?;
+                let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else {
+                    return Err(alias::not_a_collection(transaction, name)?);
+                };
+                alias::refuse_used(transaction, name, number)?;
                 names.remove(name).map_err(engine)?;
                 let segments = remove_rows(transaction, number)?;
                 next_sequence(transaction)?;
@@ -206,7 +241,7 @@ impl Store {
         })
     }
 
-    /// Gives a collection another name. Its number stays, and with it all that was opened by number.
+    /// Gives a collection another name. Its number stays, and with it all that was opened by number; its aliases follow.
     ///
     /// # Errors
     /// [`Error::UnknownCollection`], [`Error::CollectionExists`], [`Error::InvalidInput`]; [`Error::Poisoned`].
@@ -215,14 +250,16 @@ impl Store {
             validate_collection_name(to)?;
             self.0.writer()?.transact(|transaction| {
                 let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
-                let number: Number = rows::get_named(&names, COLLECTION_NAMES, from)?
-                    .ok_or_else(|| Error::UnknownCollection(from.to_owned()))?;
+                let Some(number) = rows::get_named::<Number>(&names, COLLECTION_NAMES, from)? else {
+                    return Err(alias::not_a_collection(transaction, from)?);
+                };
                 if from == to {
                     return Ok(((), Outcome::Nothing));
                 }
                 if rows::get_named::<Number>(&names, COLLECTION_NAMES, to)?.is_some() {
                     return Err(Error::CollectionExists(to.to_owned()));
                 }
+                alias::refuse_taken(transaction, to)?;
                 names.remove(from).map_err(engine)?;
                 rows::put_named(&mut names, COLLECTION_NAMES, to, &number)?;
                 let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
@@ -442,6 +479,38 @@ impl Store {
             let collections: Vec<CollectionId> = self.collections()?.into_iter().map(|info| info.id).collect();
             compact::compact(&self.0, &collections)
         })
+    }
+
+    /// Copies the database as it is now into a folder that is empty or not there yet, while reads and writes go on. The copy
+    /// is on disk and was read again when this returns. It holds documents, vectors, ledgers, aliases and segments, and not the
+    /// cache of embeddings. A database in memory can be copied, too.
+    ///
+    /// Cost: all rows are read, written in order and read again, and all files once more; segments are not sealed meanwhile,
+    /// as long as they are being copied.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where something is in the folder; [`Error::Corrupt`] where a record is damaged;
+    /// [`Error::Io`]. Nothing is left in the folder then.
+    pub fn backup(&self, folder: &Path) -> Result<BackedUp> {
+        damage_as_error("the database", || backup::backup(&self.0, folder))
+    }
+
+    /// Makes a database of a backup, in a folder that has none.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where there is a database already, or the backup is no backup, unfinished, cut off or damaged,
+    /// all of which is found before anything is written; [`Error::Locked`]; [`Error::Io`].
+    pub fn restore(backup: &Path, folder: &Path) -> Result<()> {
+        backup::restore(backup, folder, false)
+    }
+
+    /// As [`Store::restore`], in place of the database that is there, which must be closed. After a crash meanwhile that one
+    /// is there, or the restored one, whole.
+    ///
+    /// # Errors
+    /// As [`Store::restore`].
+    pub fn restore_over(backup: &Path, folder: &Path) -> Result<()> {
+        backup::restore(backup, folder, true)
     }
 
     /// Everything that is wrong with the database, one sentence each; empty where all is well. Reads all of it.

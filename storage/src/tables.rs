@@ -49,6 +49,9 @@ pub(crate) const EXPIRIES: TableDefinition<Pair, Bytes> = TableDefinition::new("
 /// (collection, when and which document) -> its chunks.
 pub(crate) const EXPIRY_ORDER: TableDefinition<(u32, &[u8]), Bytes> = TableDefinition::new("expiry_order");
 
+/// Another name -> collection.
+pub(crate) const ALIASES: TableDefinition<&str, Bytes> = TableDefinition::new("aliases");
+
 /// All pairs of one collection (or space).
 pub(crate) fn pairs_of(owner: u32) -> std::ops::RangeInclusive<Pair> {
     (owner, 0)..=(owner, u32::MAX)

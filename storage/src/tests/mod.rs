@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alias;
 mod background;
+mod backup;
 mod cache;
 mod crash;
 mod damage;
