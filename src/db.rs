@@ -22,7 +22,8 @@ use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
 use crate::context::{Context, ContextOptions};
 use crate::embed::{ModelSpec, Runtime};
 use crate::ingest::{self, AddOptions, OwnVectors};
-use crate::models::{LoadHealth, MemoryLimits};
+use crate::models::registry::Purpose;
+use crate::models::{LoadHealth, MemoryLimits, ModelOptions};
 use crate::moment;
 use crate::parts::Parts;
 use crate::query;
@@ -63,7 +64,24 @@ impl Database {
     /// a collection is opened; those that are open keep their model as it is.
     #[must_use]
     pub fn with_runtime(self, runtime: Runtime) -> Self {
-        Self { models: Arc::new(Models::new(runtime)), ..self }
+        Self { models: Arc::new(self.models.with_runtime(runtime)), ..self }
+    }
+
+    /// The same database, whose models are put to work so: warmed up when they are loaded, or with other limits for the
+    /// texts of several callers. Call it before a collection is opened; those that are open keep their model as it is.
+    #[must_use]
+    pub fn with_model_options(self, options: ModelOptions) -> Self {
+        Self { models: Arc::new(self.models.with_options(options)), ..self }
+    }
+
+    /// Loads a model by name, as a collection or [`Query::rerank`] would, and runs one query and one full batch with it, so
+    /// that the first caller finds it warm. It stays in memory within [`Database::limit_models`], and counts from now on in
+    /// [`Database::models`].
+    ///
+    /// # Errors
+    /// Where it cannot be loaded or run.
+    pub fn warm_up(&self, model: &str, purpose: Purpose) -> Result<()> {
+        self.models.warm_up(model, purpose)
     }
 
     /// Opens a collection as it was built, or makes one with the built-in model. One that was built with an
@@ -130,7 +148,8 @@ impl Database {
         self.models.limit(limits);
     }
 
-    /// Every model that this database was asked for: whether it is in memory, what it takes, why it failed to load.
+    /// Every model that this database was asked for: whether it is in memory and where, what it takes, why it failed, how
+    /// much it has done and how long its callers waited. An application's own models are not among them.
     pub fn models(&self) -> Vec<LoadHealth> {
         self.models.health()
     }

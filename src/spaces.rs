@@ -4,13 +4,15 @@
 //! share it, and none holds one that is not at work, so that it can be dropped.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use quiverdb_storage::{Metric, SpaceSettings};
 
 use crate::config::{DEFAULT_SPACE, Model, SpaceConfig, StoredSpace};
 use crate::embed::{self, Embedder, ModelSpec};
 use crate::error::called;
-use crate::models::{Budget, LoadHealth, Loaded, MemoryLimits};
+use crate::models::registry::Purpose;
+use crate::models::{Arrival, Budget, Footprint, LoadHealth, Loaded, MemoryLimits, Meter, ModelOptions};
 use crate::rerank::{self, Rerank, Reranker};
 use crate::types::SpaceStats;
 use crate::{Error, Result};
@@ -262,9 +264,27 @@ fn validate_metric(spec: &ModelSpec, given: Option<Metric>) -> Result<()> {
     }
 }
 
+/// What runs models that are not in this process.
+const REMOTE: &str = "remote";
+
+/// What a model weighs, as it says itself.
+fn weight(bytes: u64, backend: &str) -> Footprint {
+    Footprint { bytes, estimated: backend == embed::Backend::Onnx.name() }
+}
+
+/// Where a model runs; those that say nothing run on the processor, or elsewhere.
+fn device(device: &str, backend: &str) -> String {
+    match (device, backend) {
+        ("", REMOTE) => REMOTE.to_owned(),
+        ("", _) => embed::Device::Cpu.to_string(),
+        (device, _) => device.to_owned(),
+    }
+}
+
 /// The models of a database, by source: collections, spaces and searches share one copy of the weights.
 pub(crate) struct Models {
     runtime: embed::Runtime,
+    options: ModelOptions,
     budget: Arc<Budget>,
     embedders: Loaded<dyn Embedder>,
     rerankers: Loaded<dyn Reranker>,
@@ -272,15 +292,31 @@ pub(crate) struct Models {
 
 impl Default for Models {
     fn default() -> Self {
-        Self::new(embed::Runtime::default())
+        Self::new(embed::Runtime::default(), ModelOptions::default())
     }
 }
 
 impl Models {
     /// No models yet; those to come run so.
-    pub(crate) fn new(runtime: embed::Runtime) -> Self {
+    pub(crate) fn new(runtime: embed::Runtime, options: ModelOptions) -> Self {
         let budget = Arc::default();
-        Self { runtime, embedders: Loaded::within(&budget), rerankers: Loaded::within(&budget), budget }
+        let embedders = Loaded::within(&budget, |model: &(dyn Embedder + 'static)| {
+            weight(model.memory_bytes(), &model.spec().backend)
+        });
+        let rerankers = Loaded::within(&budget, |model: &(dyn Reranker + 'static)| {
+            weight(model.memory_bytes(), &model.spec().backend)
+        });
+        Self { runtime, options, embedders, rerankers, budget }
+    }
+
+    /// The same settings with another runtime, and no models yet.
+    pub(crate) fn with_runtime(&self, runtime: embed::Runtime) -> Self {
+        Self::new(runtime, self.options.clone())
+    }
+
+    /// The same runtime with other settings, and no models yet.
+    pub(crate) fn with_options(&self, options: ModelOptions) -> Self {
+        Self::new(self.runtime.clone(), options)
     }
 
     /// A model that the user named. It is known by the name that collections remember, so that they find it.
@@ -301,22 +337,60 @@ impl Models {
     }
 
     fn embedder_by(&self, source: &str, load: impl Fn(&str) -> Result<Arc<dyn Embedder>>) -> Result<Arc<dyn Embedder>> {
-        self.embedders.get(source, || {
-            let embedder = load(source)?;
-            let bytes = embedder.memory_bytes();
-            Ok((embedder, bytes))
-        })
+        self.embedders.get(source, |meter| self.embedder_at_work(load(source)?, meter))
+    }
+
+    /// An embedder that was loaded, warm where that is asked for.
+    fn embedder_at_work(&self, embedder: Arc<dyn Embedder>, meter: &Arc<Meter>) -> Result<Arrival<dyn Embedder>> {
+        let spec = embedder.spec();
+        let device = device(&spec.device, &spec.backend);
+        let warm_up_s = self.warmed(&spec.backend, || embed::warm_up(embedder.as_ref()).map(drop))?;
+        Ok(Arrival { value: embed::at_work(embedder, &self.options, meter), device, warm_up_s })
+    }
+
+    fn reranker_at_work(&self, reranker: Arc<dyn Reranker>, meter: &Arc<Meter>) -> Result<Arrival<dyn Reranker>> {
+        let spec = reranker.spec();
+        let device = device(&spec.device, &spec.backend);
+        let warm_up_s = self.warmed(&spec.backend, || rerank::warm_up(reranker.as_ref()))?;
+        Ok(Arrival { value: rerank::counted(reranker, meter), device, warm_up_s })
+    }
+
+    /// The seconds of a warm-up, where there is one.
+    fn warmed(&self, backend: &str, warm_up: impl FnOnce() -> Result<()>) -> Result<Option<f64>> {
+        if !self.options.warm_up || backend == REMOTE {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        warm_up()?;
+        Ok(Some(begun.elapsed().as_secs_f64()))
     }
 
     /// The model that a search reranks with.
     pub(crate) fn reranker(&self, rerank: &Rerank) -> Result<Arc<dyn Reranker>> {
         match &rerank.model {
             rerank::Model::Given(model) => Ok(Arc::clone(model)),
-            rerank::Model::Named(source) => self.rerankers.get(source, || {
-                let reranker = rerank::open_with(source, &self.runtime)?;
-                let bytes = reranker.memory_bytes();
-                Ok((reranker, bytes))
-            }),
+            rerank::Model::Named(source) => self.reranker_named(source),
+        }
+    }
+
+    /// It is known by its durable name, too: the same directory by two paths is loaded once.
+    pub(crate) fn reranker_named(&self, source: &str) -> Result<Arc<dyn Reranker>> {
+        let durable = || embed::durable_source(source).unwrap_or_else(|_| source.to_owned());
+        let name = durable();
+        let load = |meter: &Arc<Meter>| self.reranker_at_work(rerank::open_with(source, &self.runtime)?, meter);
+        let reranker = self.rerankers.get(&name, load)?;
+        // One that was fetched just now has that name only from now on.
+        if name == source {
+            self.rerankers.rename(&name, &durable());
+        }
+        Ok(reranker)
+    }
+
+    /// Loads a model and runs it once in each shape.
+    pub(crate) fn warm_up(&self, model: &str, purpose: Purpose) -> Result<()> {
+        match purpose {
+            Purpose::Embed | Purpose::Image => embed::warm_up(self.open(model)?.as_ref()).map(drop),
+            Purpose::Rerank => rerank::warm_up(self.reranker_named(model)?.as_ref()),
         }
     }
 

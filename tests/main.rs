@@ -8,6 +8,7 @@
     reason = "in a test, a panic is the report and the harness keeps stdout"
 )]
 
+mod at_work;
 mod caching;
 #[cfg(feature = "cli")]
 mod cli;

@@ -549,6 +549,9 @@ pub(crate) enum ModelsVerb {
         model: String,
         #[command(flatten)]
         backend: BackendOption,
+        /// Load it, warm it up, and print how long that took, its memory, and how fast it is
+        #[arg(long)]
+        load: bool,
     },
     /// Fetch a model from the hub into the cache that Python's tools share; what is there is compared and kept
     Pull(Pull),
@@ -665,6 +668,8 @@ pub(crate) enum BenchVerb {
     OpenOnce(BenchOpenOnce),
     /// How fast do texts or ready vectors get in, and what does a search meanwhile feel of it?
     Ingest(BenchIngest),
+    /// How many queries a second do several threads get answered, run together and each by itself?
+    Threads(BenchThreads),
 }
 
 /// Vectors to search and vectors to ask.
@@ -760,6 +765,30 @@ pub(crate) struct BenchEmbed {
     /// Stop after so many seconds, for each length
     #[arg(long, default_value_t = 10.0, value_name = "S")]
     pub(crate) seconds: f64,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchThreads {
+    /// `builtin`, a directory, owner/name of the hub, or http://host/v1#name
+    #[arg(long, default_value = "builtin", value_name = "M")]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
+    /// Threads that ask, each one query after the other
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub(crate) threads: u16,
+    /// Words of a query
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub(crate) words: u16,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 5.0, value_name = "S")]
+    pub(crate) seconds: f64,
+    /// Documents to search, made up, of 100 words
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub(crate) documents: usize,
+    /// How long a run waits for callers that were there before
+    #[arg(long, default_value_t = 2.0, value_name = "MS")]
+    pub(crate) wait_ms: f64,
 }
 
 #[derive(Args)]

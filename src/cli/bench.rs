@@ -12,6 +12,7 @@ mod input;
 mod machine;
 mod open;
 mod passages;
+mod threads;
 mod truth;
 mod whole;
 
@@ -53,6 +54,7 @@ pub(crate) fn run(session: &Session, verb: &BenchVerb) -> Result<Outcome> {
         BenchVerb::Open(arguments) => open::run(session, arguments),
         BenchVerb::OpenOnce(arguments) => open::once(session, arguments),
         BenchVerb::Ingest(arguments) => ingest::run(session, arguments),
+        BenchVerb::Threads(arguments) => threads::run(session, arguments),
     }
 }
 

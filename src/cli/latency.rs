@@ -15,6 +15,11 @@ impl Latencies {
         result
     }
 
+    /// Takes in those of another caller.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }

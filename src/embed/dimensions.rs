@@ -86,6 +86,14 @@ impl Embedder for Truncated {
     fn memory_bytes(&self) -> u64 {
         self.embedder.memory_bytes()
     }
+
+    fn tokens_read(&self) -> Option<u64> {
+        self.embedder.tokens_read()
+    }
+
+    fn gains_by_batches(&self) -> bool {
+        self.embedder.gains_by_batches()
+    }
 }
 
 /// The first `to` of every `from` numbers, of unit length if `unit`.

@@ -145,31 +145,53 @@ impl Files {
     /// # Errors
     /// [`Error::Model`] where it is not, or the header is too long to be believed.
     pub(crate) fn check_weights(&self, path: &Path) -> Result<()> {
+        let (header, bytes) = self.header(path)?;
+        let end = header.values().filter_map(|tensor| tensor.data_offsets).map(|[_, end]| end).max().unwrap_or(0);
+        if end == bytes {
+            return Ok(());
+        }
+        Err(self.damaged(path, format!("its header tells of {end} bytes of numbers; there are {bytes}")))
+    }
+
+    /// The bytes that its tensors take in f32; of a file without a header of safetensors its own.
+    #[cfg(feature = "transformers")]
+    pub(crate) fn weights_in_f32(&self, path: &Path) -> u64 {
+        let whole = || fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let numbers = |tensor: &Tensor| tensor.shape.iter().fold(1, |product: u64, side| product.saturating_mul(*side));
+        match self.header(path) {
+            Ok((header, _)) => {
+                header.values().filter(|tensor| tensor.data_offsets.is_some()).map(numbers).sum::<u64>() * 4
+            }
+            Err(_) => whole(),
+        }
+    }
+
+    /// The header of a safetensors file, and how many bytes follow it.
+    fn header(&self, path: &Path) -> Result<(HashMap<String, Tensor>, u64)> {
         let failed = |error| Error::io(path, error);
         let mut file = fs::File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
-        let damaged = |why: String| {
-            let name = self.relative(path);
-            self.wrong(format!("{name} ({bytes} bytes) is truncated or damaged; copy or download it again ({why})"))
-        };
         let mut length = [0; 8];
         if bytes < 8 {
-            return Err(damaged("it is too short for a header".into()));
+            return Err(self.damaged(path, "it is too short for a header".into()));
         }
         file.read_exact(&mut length).map_err(failed)?;
         let length = u64::from_le_bytes(length);
         if length > bytes - 8 || length > HEADER_BYTES_MAX {
-            return Err(damaged(format!("its header claims {length} bytes, of {HEADER_BYTES_MAX} at most")));
+            let reason = format!("its header claims {length} bytes, of {HEADER_BYTES_MAX} at most");
+            return Err(self.damaged(path, reason));
         }
         let mut header = Vec::new();
         file.take(length).read_to_end(&mut header).map_err(failed)?;
-        let header: HashMap<String, Tensor> =
-            serde_json::from_slice(&header).map_err(|error| damaged(format!("its header is no JSON: {error}")))?;
-        let end = header.values().filter_map(|tensor| tensor.data_offsets).map(|[_, end]| end).max().unwrap_or(0);
-        if end == bytes - 8 - length {
-            return Ok(());
-        }
-        Err(damaged(format!("its header tells of {end} bytes of numbers; there are {}", bytes - 8 - length)))
+        let parsed = serde_json::from_slice(&header);
+        let parsed = parsed.map_err(|error| self.damaged(path, format!("its header is no JSON: {error}")))?;
+        Ok((parsed, bytes - 8 - length))
+    }
+
+    fn damaged(&self, path: &Path, why: String) -> Error {
+        let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let name = self.relative(path);
+        self.wrong(format!("{name} ({bytes} bytes) is truncated or damaged; copy or download it again ({why})"))
     }
 
     /// A path as people name it within this model.
@@ -182,6 +204,9 @@ impl Files {
 #[derive(Deserialize)]
 struct Tensor {
     data_offsets: Option<[u64; 2]>,
+    #[cfg(feature = "transformers")]
+    #[serde(default)]
+    shape: Vec<u64>,
 }
 
 /// A file's name as errors say it.
@@ -296,5 +321,17 @@ mod tests {
             let error = check(bytes).unwrap_err();
             assert!(error.contains("a.safetensors (") && error.contains(why), "{error}");
         }
+    }
+
+    #[cfg(feature = "transformers")]
+    #[test]
+    fn half_precision_weighs_twice_its_file_in_f32() {
+        let (_outer, model) = made();
+        let files = Files::of(&model).unwrap();
+        let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}"#;
+        fs::write(model.join("a.safetensors"), weights(header, None, 12)).unwrap();
+        fs::write(model.join("b.onnx"), [0; 100]).unwrap();
+        let weight = |name: &str| files.weights_in_f32(&model.join(name));
+        assert_eq!((weight("a.safetensors"), weight("b.onnx"), weight("none")), (24, 100, 0));
     }
 }

@@ -4,6 +4,7 @@
 //! batches only, because one text at a time wastes most of a machine. What a collection was built with is its
 //! [`ModelSpec`]; two specs that differ in anything that changes a vector never share a collection.
 
+pub mod batcher;
 pub mod builtin;
 #[cfg(feature = "candle")]
 mod candle;
@@ -11,6 +12,7 @@ mod dimensions;
 mod files;
 #[cfg(feature = "transformers")]
 mod math;
+mod metered;
 pub(crate) mod name;
 mod named;
 #[cfg(feature = "onnx")]
@@ -23,18 +25,23 @@ mod safetensors;
 pub mod spec;
 #[cfg(feature = "transformers")]
 pub mod transformer;
+mod warm;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::batcher::Batcher;
 #[cfg(feature = "candle")]
 pub(crate) use self::candle::judges;
 pub(crate) use self::dimensions::as_stored;
 pub use self::dimensions::truncate;
+pub(crate) use self::metered::at_work;
 pub use self::open::{Explained, explain, open, open_with, runs};
 pub(crate) use self::open::{durable_source, identity_difference, reopen};
 pub use self::runtime::{Backend, Device, Runtime};
+pub(crate) use self::warm::full_batch;
+pub use self::warm::{WarmUp, warm_up};
 use crate::Result;
 
 /// Text to vectors. Implement this to bring your own model: [`Embedder::spec`] and [`Embedder::embed_documents`]
@@ -70,6 +77,17 @@ pub trait Embedder: Send + Sync {
     /// The bytes that its weights take in memory, where it knows.
     fn memory_bytes(&self) -> u64 {
         0
+    }
+
+    /// The tokens that it has read so far, special ones counted and what was cut off not; `None` where it does not count.
+    fn tokens_read(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether texts of several callers should be run together ([`Batcher`]): where a query's vector depends on the query
+    /// alone, and one run of several texts is faster than several runs.
+    fn gains_by_batches(&self) -> bool {
+        false
     }
 }
 

@@ -41,4 +41,12 @@ impl Embedder for Named {
     fn memory_bytes(&self) -> u64 {
         self.inner.memory_bytes()
     }
+
+    fn tokens_read(&self) -> Option<u64> {
+        self.inner.tokens_read()
+    }
+
+    fn gains_by_batches(&self) -> bool {
+        self.inner.gains_by_batches()
+    }
 }

@@ -210,10 +210,12 @@ impl ModelDirectory {
         self.weight_files().iter().try_for_each(|path| files.check_weights(path))
     }
 
-    /// The bytes of its files of weights.
+    /// The bytes that its weights take in f32, as the headers of its files count them: twice as many as files of half
+    /// precision have. Of files without such a header, their own bytes.
     #[cfg(feature = "transformers")]
-    pub(crate) fn weights_bytes(&self) -> u64 {
-        self.weight_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
+    pub(crate) fn weights_in_f32(&self) -> u64 {
+        let Ok(files) = Files::of(&self.path) else { return 0 };
+        self.weight_files().iter().map(|path| files.weights_in_f32(path)).sum()
     }
 
     /// The encoder's weights, and then those of the modules.

@@ -14,6 +14,8 @@ pub(crate) mod http;
 mod hub;
 mod id;
 mod loaded;
+mod meter;
+mod options;
 #[cfg(feature = "hub")]
 mod pull;
 pub mod registry;
@@ -33,8 +35,11 @@ pub use self::http::Patience;
 #[cfg(feature = "hub")]
 pub use self::hub::{Digest, HttpSource, Listing, Opened, RemoteFile, Source, TransferError};
 pub use self::id::HubId;
-pub(crate) use self::loaded::{Budget, Loaded};
+pub(crate) use self::loaded::{Arrival, Budget, Footprint, Loaded};
 pub use self::loaded::{LoadHealth, LoadState, MemoryLimits};
+pub use self::meter::{CALLS_KEPT, Latency, Usage};
+pub(crate) use self::meter::{Kind, Meter};
+pub use self::options::{BatchLimits, ModelOptions};
 #[cfg(feature = "hub")]
 pub use self::pull::{Event, Pulled, observe, pull};
 #[cfg(feature = "hub")]

@@ -3,6 +3,8 @@
 //! Nogueira and Cho, "Passage Re-ranking with BERT" (2019). The pair is cut on the passage's side, the query is kept; pairs go
 //! through the engine sorted by length and packed, as texts do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use super::{Judgement, Reranker, RerankerSpec};
 use crate::embed::Runtime;
 use crate::embed::name::Choice;
 use crate::embed::spec::ModelDirectory;
-use crate::embed::transformer::engine::{Engine, Sequence};
+use crate::embed::transformer::engine::{Engine, Sequence, tokens_of};
 use crate::embed::transformer::tokens::{Pair, Tokens};
 use crate::embed::transformer::{load_classifier, run_packed};
 use crate::{Error, Result};
@@ -23,6 +25,7 @@ pub struct CrossEncoder {
     /// Whether the model tells the two texts of a pair apart by token types.
     typed: bool,
     weights_bytes: u64,
+    tokens_read: AtomicU64,
 }
 
 impl CrossEncoder {
@@ -47,11 +50,13 @@ impl CrossEncoder {
         let spec = RerankerSpec {
             id: choice.id(),
             backend: engine.name().into(),
+            device: engine.device().into(),
             max_tokens: directory.max_tokens.value,
             activation: activation(&directory, labels)?,
         };
         let types = directory.config["type_vocab_size"].as_u64().unwrap_or(0);
-        Ok(Self { spec, tokens, engine, typed: types > 1, weights_bytes: directory.weights_bytes() })
+        let (weights_bytes, tokens_read) = (directory.weights_in_f32(), AtomicU64::new(0));
+        Ok(Self { spec, tokens, engine, typed: types > 1, weights_bytes, tokens_read })
     }
 
     fn sequence(&self, pair: Pair) -> Sequence {
@@ -66,7 +71,11 @@ impl Reranker for CrossEncoder {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.weights_bytes
+        self.engine.memory_bytes().unwrap_or(self.weights_bytes)
+    }
+
+    fn tokens_read(&self) -> Option<u64> {
+        Some(self.tokens_read.load(Ordering::Relaxed))
     }
 
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {
@@ -75,6 +84,7 @@ impl Reranker for CrossEncoder {
         let truncated: Vec<bool> = pairs.iter().map(|pair| pair.truncated).collect();
         let sequences: Vec<Sequence> = pairs.into_iter().map(|pair| self.sequence(pair)).collect();
         let logits = run_packed(&sequences, |pack| self.engine.run(pack))?;
+        self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
         let width = self.engine.width();
         let judged = logits.chunks_exact(width).zip(truncated).map(|(logits, truncated)| {
             let logit = if let &[irrelevant, relevant] = logits { relevant - irrelevant } else { logits[0] };

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "transformers")]
 mod cross_encoder;
+mod metered;
 mod open;
 #[cfg(feature = "remote")]
 mod remote;
@@ -23,6 +24,8 @@ use serde::Serialize;
 
 #[cfg(feature = "transformers")]
 pub use self::cross_encoder::CrossEncoder;
+pub(crate) use self::metered::counted;
+pub use self::metered::warm_up;
 pub use self::open::{open, open_with, runs};
 #[cfg(feature = "transformers")]
 pub use self::yes_no::YesNo;
@@ -50,6 +53,11 @@ pub trait Reranker: Send + Sync {
     fn memory_bytes(&self) -> u64 {
         0
     }
+
+    /// The tokens that it has read so far, special ones counted and what was cut off not; `None` where it does not count.
+    fn tokens_read(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a reranker is.
@@ -59,6 +67,9 @@ pub struct RerankerSpec {
     pub id: String,
     /// What runs it: `candle`, `onnx`, `remote`, or `yours`.
     pub backend: String,
+    /// Where it runs: `cpu`, `cuda:1`; empty where it does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// The longest pair in tokens, special tokens counted; of longer ones the passage is cut.
     pub max_tokens: usize,
     /// What sentence-transformers' `predict` applies to this model's output: `sigmoid` (then it returns our `score`) or
@@ -69,7 +80,8 @@ pub struct RerankerSpec {
 impl RerankerSpec {
     /// The spec of an application's own model.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), backend: "yours".into(), max_tokens: 512, activation: "sigmoid".into() }
+        let (backend, device, activation) = ("yours".into(), String::new(), "sigmoid".into());
+        Self { id: id.into(), backend, device, max_tokens: 512, activation }
     }
 }
 

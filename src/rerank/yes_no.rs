@@ -4,12 +4,14 @@
 //! The question is put in the words that Qwen3-Reranker was trained with (Zhang et al., "Qwen3 Embedding", 2025): without them
 //! its answers mean nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rayon::prelude::*;
 
 use super::{Judgement, Reranker, RerankerSpec};
 use crate::embed::name::Choice;
 use crate::embed::spec::ModelDirectory;
-use crate::embed::transformer::engine::{Engine, Sequence};
+use crate::embed::transformer::engine::{Engine, Sequence, tokens_of};
 use crate::embed::transformer::tokens::Tokens;
 use crate::embed::transformer::{load_yes_no, run_packed};
 use crate::{Error, Result};
@@ -33,6 +35,7 @@ pub struct YesNo {
     before: Vec<u32>,
     after: Vec<u32>,
     weights_bytes: u64,
+    tokens_read: AtomicU64,
 }
 
 impl YesNo {
@@ -65,9 +68,10 @@ impl YesNo {
             let reason = format!("its limit of {max_tokens} tokens has no room for the question");
             return Err(Error::model(directory.name(), reason));
         }
-        let (backend, activation) = (engine.name().to_owned(), "sigmoid".to_owned());
-        let spec = RerankerSpec { id, backend, max_tokens, activation };
-        Ok(Self { spec, tokens, engine, before, after, weights_bytes: directory.weights_bytes() })
+        let (backend, device) = (engine.name().to_owned(), engine.device().to_owned());
+        let spec = RerankerSpec { id, backend, device, max_tokens, activation: "sigmoid".to_owned() };
+        let (weights_bytes, tokens_read) = (directory.weights_in_f32(), AtomicU64::new(0));
+        Ok(Self { spec, tokens, engine, before, after, weights_bytes, tokens_read })
     }
 
     /// The whole question; whether the end of the passage was left out of it.
@@ -86,13 +90,18 @@ impl Reranker for YesNo {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.weights_bytes
+        self.engine.memory_bytes().unwrap_or(self.weights_bytes)
+    }
+
+    fn tokens_read(&self) -> Option<u64> {
+        Some(self.tokens_read.load(Ordering::Relaxed))
     }
 
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {
         let questions = passages.par_iter().map(|passage| self.question(query, passage)).collect::<Result<Vec<_>>>()?;
         let (sequences, truncated): (Vec<Sequence>, Vec<bool>) = questions.into_iter().unzip();
         let logits = run_packed(&sequences, |pack| self.engine.run(pack))?;
+        self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
         let (pairs, _) = logits.as_chunks::<2>();
         let judged =
             |(&[yes, no], truncated): (&[f32; 2], bool)| Judgement { truncated, ..Judgement::of_logit(yes - no) };

@@ -145,3 +145,20 @@ fn vectors_that_do_not_go_together_are_refused() {
     shell.write("base.txt", "1 2 3");
     run("base.txt", "queries.fvecs").expect_refusal(2, &["base.txt", ".npy, .fvecs"]);
 }
+
+#[test]
+fn bench_threads_compares_runs_together_with_runs_alone() {
+    let line = ["bench", "threads", "--threads", "2", "--seconds", "0.3", "--documents", "20", "--json"];
+    let report = Shell::new().json(&line);
+    let rows = report["rows"].as_array().unwrap();
+    let together: Vec<&Value> = rows.iter().map(|row| &row["together"]).collect();
+    assert_eq!(together, [&json!(false), &json!(true)]);
+    for row in rows {
+        let names = ["together", "threads", "queries", "queries_per_s", "p50_ms", "p95_ms", "queries_a_run", "model"];
+        assert_eq!(fields(row), names);
+        assert!(number(&row["queries"]) >= 2.0 && number(&row["p95_ms"]) > 0.0, "{row}");
+    }
+    assert_eq!(rows[0]["queries_a_run"], json!(1.0));
+    Shell::new().run(&["bench", "threads", "--threads", "0"]).expect_refusal(2, &["0"]);
+    Shell::new().run(&["bench", "threads", "--wait-ms", "-1"]).expect_refusal(2, &["-1"]);
+}

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Shell, exists, expect_fields, fields};
 
@@ -358,6 +358,32 @@ fn models_show_prints_the_whole_specification() {
     let people = shell.run(&["models", "show", "builtin"]).expect(0).stdout;
     assert!(people.contains("dims") && people.contains("MiniLM"), "{people}");
     shell.run(&["models", "show", "no/such/model"]).expect_refusal(1, &["no/such/model"]);
+}
+
+#[test]
+fn models_show_tells_how_a_loaded_model_is_doing() {
+    let shell = Shell::new();
+    let shown = shell.json(&["models", "show", "builtin", "--load", "--json"]);
+    expect_fields(&shown["health"], &["model", "state", "device", "bytes", "load_s", "warm_up_s", "usage"]);
+    assert_eq!((&shown["health"]["state"], &shown["health"]["loads"]), (&json!("ready"), &json!(1)));
+    assert!(shown["health"]["usage"]["tokens_per_s"].as_f64().unwrap() > 0.0, "{shown}");
+    let people = shell.run(&["models", "show", "builtin", "--load"]).expect(0).stdout;
+    assert!(people.contains("memory") && people.contains("of this warm-up"), "{people}");
+    assert!(shell.json(&["models", "show", "builtin", "--json"]).get("health").is_none());
+}
+
+#[test]
+fn models_show_knows_well_known_models_that_are_not_here() {
+    let shell = Shell::new();
+    for name in ["ms-marco-minilm-l6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2@main"] {
+        let mut command = shell.command(&["models", "show", name, "--json"]);
+        command.env("HF_HUB_CACHE", shell.path("cache"));
+        let shown: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        assert_eq!(shown["known"]["id"], "cross-encoder/ms-marco-MiniLM-L6-v2");
+        let last = shown["fields"].as_array().unwrap().last().unwrap();
+        assert!(last["value"].as_str().unwrap().contains("quiver models pull cross-encoder/"), "{last}");
+    }
+    assert!(!shell.path("cache").exists(), "nothing is fetched to be shown");
 }
 
 /// A build that cannot ask anybody says what would bring it, and does not take the name for a directory.

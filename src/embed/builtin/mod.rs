@@ -20,6 +20,7 @@ mod wordpiece;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -54,6 +55,7 @@ pub struct StaticEmbedder {
     tokenizer: WordPiece,
     /// What a text without a known token becomes.
     fallback: Vec<f32>,
+    tokens_read: AtomicU64,
 }
 
 impl StaticEmbedder {
@@ -107,7 +109,7 @@ impl StaticEmbedder {
 
     fn assemble(spec: ModelSpec, rows: Rows, tokenizer: WordPiece) -> Self {
         let fallback = fallback(&rows, spec.dims, tokenizer.unknown());
-        Self { spec, rows, tokenizer, fallback }
+        Self { spec, rows, tokenizer, fallback, tokens_read: AtomicU64::new(0) }
     }
 
     /// Where the model comes from, if it was made by [`distill`].
@@ -130,7 +132,9 @@ impl StaticEmbedder {
             }
             count += 1;
         });
-        self.finish(vector, count.min(self.spec.max_tokens));
+        let read = count.min(self.spec.max_tokens);
+        self.tokens_read.fetch_add(read as u64, Ordering::Relaxed);
+        self.finish(vector, read);
         count > self.spec.max_tokens
     }
 
@@ -234,6 +238,10 @@ impl Embedder for StaticEmbedder {
 
     fn memory_bytes(&self) -> u64 {
         self.rows.bytes() as u64
+    }
+
+    fn tokens_read(&self) -> Option<u64> {
+        Some(self.tokens_read.load(Ordering::Relaxed))
     }
 }
 

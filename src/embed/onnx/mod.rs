@@ -71,6 +71,8 @@ pub(crate) struct Onnx {
     alone: bool,
     precision: &'static str,
     device: String,
+    /// Of the graph and its external data.
+    file_bytes: u64,
 }
 
 /// Reads what the files in `directory` say of the model, where `graph` is its encoder; runs nothing and needs no library.
@@ -154,6 +156,7 @@ impl Onnx {
             alone: facts.tied_by.is_some() || fixed_batch || !masked,
             precision: facts.precision,
             device: runtime.device.to_string(),
+            file_bytes: bytes,
         };
         engine.try_out().map_err(|error| wrong(format!("{file} fails its first run: {error}")))?;
         Ok(engine)
@@ -349,6 +352,15 @@ impl Engine for Onnx {
 
     fn width(&self) -> usize {
         self.width
+    }
+
+    fn gains_by_batches(&self) -> bool {
+        !self.alone
+    }
+
+    /// Its files, once for each session: an estimate, because the runtime tells nothing and shares nothing between them.
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.file_bytes * self.sessions.made() as u64)
     }
 
     fn run(&self, pack: &[&Sequence]) -> Result<Vec<f32>> {

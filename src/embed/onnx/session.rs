@@ -20,6 +20,8 @@ const WEIGHTS_BYTES_MAX: u64 = 1 << 30;
 /// The sessions of a model.
 pub(crate) struct Sessions {
     plan: Plan,
+    /// Sessions that may be made in all.
+    most: usize,
     /// Sessions that nobody runs at the moment, and how many more may be made.
     idle: Mutex<(Vec<Session>, usize)>,
     returned: Condvar,
@@ -51,7 +53,7 @@ impl Sessions {
         };
         let plan = Plan { environment, graph, device, threads };
         let first = plan.session()?;
-        Ok(Self { plan, idle: Mutex::new((vec![first], copies - 1)), returned: Condvar::new() })
+        Ok(Self { plan, most: copies, idle: Mutex::new((vec![first], copies - 1)), returned: Condvar::new() })
     }
 
     /// Runs `work` with a session that nobody else uses meanwhile.
@@ -79,6 +81,11 @@ impl Sessions {
             }
             idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// How many sessions there are now.
+    pub(crate) fn made(&self) -> usize {
+        self.most - self.idle.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     /// Runs `look` on the first session, before others use it.

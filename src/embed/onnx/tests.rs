@@ -421,3 +421,19 @@ fn a_library_that_is_not_there_is_an_error() {
     let error = Transformer::load(&choice, &Runtime::new().onnx_runtime(other.path())).err().unwrap().to_string();
     assert!(error.contains("this process already runs the ONNX Runtime in"), "{error}");
 }
+
+#[test]
+fn memory_is_what_the_files_weigh_for_each_session_that_was_made() {
+    if !library_is_there() {
+        return;
+    }
+    let engine = engine(&fixture(), "onnx/model.onnx", Wanted::Embedding);
+    let file = fs::metadata(fixture().join("onnx/model.onnx")).unwrap().len();
+    assert_eq!((engine.memory_bytes(), engine.gains_by_batches()), (Some(file), true));
+    // A second session is made where one is in use.
+    engine.sessions.with(|_| engine.run(&[&Sequence::single(vec![1, 2])])).unwrap();
+    let most = file * rayon::current_num_threads().min(2) as u64;
+    if rayon::current_num_threads() > 1 {
+        assert_eq!(engine.memory_bytes(), Some(most));
+    }
+}

@@ -61,6 +61,16 @@ pub(crate) trait Engine: Send + Sync {
     /// Numbers in a row.
     fn width(&self) -> usize;
 
+    /// Whether running several texts together is faster than one after the other.
+    fn gains_by_batches(&self) -> bool {
+        true
+    }
+
+    /// The bytes that its weights take in memory by its own account, where it has another than that of f32.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Runs sequences, at least one and none of them empty, together on the calling thread: `[rows, width]`, the rows of
     /// the first sequence first. A sequence's rows do not depend on the others.
     ///
@@ -78,4 +88,9 @@ pub(crate) fn ranges(pack: &[&Sequence]) -> Vec<Range<usize>> {
         range
     };
     pack.iter().map(next).collect()
+}
+
+/// How many tokens sequences have together.
+pub(crate) fn tokens_of(sequences: &[Sequence]) -> u64 {
+    sequences.iter().map(Sequence::len).sum::<usize>() as u64
 }

@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use self::engine::{Engine, Output, Sequence, ranges};
+use self::engine::{Engine, Output, Sequence, ranges, tokens_of};
 use self::head::Head;
 use self::pooling::pool;
 use self::tokens::{Encoded, Tokens};
@@ -43,6 +44,8 @@ pub struct Transformer {
     query: Prompt,
     /// What stands before a passage.
     document: Prompt,
+    weights_bytes: u64,
+    tokens_read: AtomicU64,
 }
 
 /// What is put before a text.
@@ -86,7 +89,8 @@ impl Transformer {
         spec.precision = engine.precision().into();
         spec.device = engine.device().into();
         spec.special_tokens = tokens.special();
-        Ok(Self { directory, spec, tokens, engine, head, query, document })
+        let (weights_bytes, tokens_read) = (directory.weights_in_f32(), AtomicU64::new(0));
+        Ok(Self { directory, spec, tokens, engine, head, query, document, weights_bytes, tokens_read })
     }
 
     /// What was read from which file.
@@ -100,6 +104,7 @@ impl Transformer {
         let sequences: Vec<Sequence> = encoded.into_iter().map(|encoded| Sequence::single(encoded.ids)).collect();
         let reading = Reading { pooling: &self.directory.pooling.value, skip: prompt.skip, unit: true };
         let values = self.run(&sequences, &reading)?;
+        self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
         if values.iter().any(|value| !value.is_finite()) {
             let reason =
                 format!("{} made a vector that is not of numbers: its weights are damaged, or overflow", self.spec.id);
@@ -323,7 +328,15 @@ impl Embedder for Transformer {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.directory.weights_bytes()
+        self.engine.memory_bytes().unwrap_or(self.weights_bytes)
+    }
+
+    fn tokens_read(&self) -> Option<u64> {
+        Some(self.tokens_read.load(Ordering::Relaxed))
+    }
+
+    fn gains_by_batches(&self) -> bool {
+        self.engine.gains_by_batches()
     }
 }
 
