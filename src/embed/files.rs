@@ -3,14 +3,18 @@
 //! A directory may come from anywhere: its files are untrusted input. Nothing outside of it is opened, whatever a path or a
 //! symbolic link says, except the blobs of the hub's own cache, into which all files of a snapshot are links. Only regular
 //! files are opened, because a pipe would wait for ever. What is parsed is bounded before it is read.
+//! A key that stands twice in a settings file is refused, because programs differ in which counts; in the vocabulary of a
+//! `tokenizer.json` and in headers of weights the last one counts, as in Python.
 //! Hard links cannot be told from files, and the directory must not change while it is read.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -137,7 +141,8 @@ impl Files {
         let Some(path) = self.find(folder, name)? else { return Ok(None) };
         let bytes = self.read(&path, JSON_BYTES_MAX)?;
         let broken = |error| self.wrong(format!("{} is not valid JSON: {error}", join(folder, name)));
-        serde_json::from_slice(&bytes).map(Some).map_err(broken)
+        let Unique(value) = serde_json::from_slice(&bytes).map_err(broken)?;
+        Ok(Some(value))
     }
 
     /// Whether a safetensors file is as long as its header says, which is read for that, and the tensors are not.
@@ -207,6 +212,69 @@ struct Tensor {
     #[cfg(feature = "transformers")]
     #[serde(default)]
     shape: Vec<u64>,
+}
+
+/// JSON without an object that has a key twice: programs differ in which of the two counts.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Unique;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Unique, E> {
+        Ok(Unique(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Unique, E> {
+        Ok(Unique(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Unique, E> {
+        Ok(Unique(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Unique, E> {
+        Ok(Unique(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Unique, E> {
+        Ok(Unique(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Unique, E> {
+        Ok(Unique(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Unique, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Unique(array.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Unique, A::Error> {
+        let mut object = Object::new();
+        while let Some((key, Unique(value))) = entries.next_entry::<String, Unique>()? {
+            if object.contains_key(&key) {
+                let key: String = key.escape_debug().take(80).collect();
+                return Err(serde::de::Error::custom(format_args!("the key `{key}` stands twice in one object")));
+            }
+            object.insert(key, value);
+        }
+        Ok(Unique(object.into()))
+    }
 }
 
 /// A file's name as errors say it.
@@ -321,6 +389,23 @@ mod tests {
             let error = check(bytes).unwrap_err();
             assert!(error.contains("a.safetensors (") && error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn keys_that_stand_twice_are_refused_at_any_depth() {
+        let (_outer, model) = made();
+        let files = Files::of(&model).unwrap();
+        let read = |text: &str| {
+            fs::write(model.join("a.json"), text).unwrap();
+            files.json("", "a.json").map_err(|error| error.to_string())
+        };
+        for text in [r#"{"a": 1, "b": 2, "a": 1}"#, r#"[{"x": {"a": 1, "\u0061": 2}}]"#] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains("a.json is not valid JSON: the key `a` stands twice"), "{error}");
+        }
+        let plain = r#"{"a":[null,true,-1,18446744073709551615,1e30,0.1,"x",{"a":{}}],"b":[]}"#;
+        let (ours, theirs): (Value, Value) = (read(plain).unwrap().unwrap(), serde_json::from_str(plain).unwrap());
+        assert_eq!(ours, theirs);
     }
 
     #[cfg(feature = "transformers")]

@@ -4,6 +4,7 @@
 //! that names it: a wrong guess at pooling or prompts gives vectors that look right and search badly.
 //! The conventions are those of sentence-transformers 2 to 6.
 
+mod fields;
 mod modules;
 mod prompts;
 
@@ -16,6 +17,7 @@ use quiverdb_storage::Metric;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use self::fields::Fields;
 use self::modules::PICKLE;
 pub use self::modules::{Dense, DenseActivation, Module};
 use super::ModelSpec;
@@ -158,7 +160,8 @@ impl ModelDirectory {
         let (modules, full_dims) = modules::chain(files, &listed, width.value * pooling.value.len())?;
         let metric = reader.metric(&settings)?;
         let (query_prompt, document_prompt) = prompts::resolve(files, &settings, &config)?;
-        let dims = dims(&settings, full_dims, modules.last().map_or(&pooling.source, |last| &last.source));
+        let given = modules.last().map_or(&pooling.source, |last| &last.source);
+        let dims = dims(Fields { files, object: &settings, source: SETTINGS }, full_dims, given)?;
         let normalize = unit_length(&modules, &listed.source, metric.value, &dims, full_dims);
         Ok(Self {
             path: path.to_owned(),
@@ -301,20 +304,19 @@ const EMBEDS: &str = "SentenceTransformer";
 /// What `model_type` says of a reranker.
 const JUDGES: &str = "CrossEncoder";
 
-fn classifies(config: &Object) -> bool {
-    let names = config.get("architectures").and_then(Value::as_array);
-    let is_head = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForSequenceClassification"));
-    names.is_some_and(|names| names.iter().any(is_head))
+fn classifies(config: Fields<'_>) -> Result<bool> {
+    Ok(config.texts("architectures")?.iter().any(|name| name.ends_with("ForSequenceClassification")))
 }
 
 const SETTINGS: &str = "config_sentence_transformers.json";
 
 /// The dimensions that are kept of `full`, which `source` gives.
-fn dims(settings: &Object, full: usize, source: &str) -> Resolved<usize> {
-    match number(settings, "truncate_dim").filter(|&dims| dims > 0 && dims < full) {
+fn dims(settings: Fields<'_>, full: usize, source: &str) -> Result<Resolved<usize>> {
+    // More than there are cuts nothing.
+    Ok(match settings.size("truncate_dim")?.filter(|&dims| dims < full) {
         Some(dims) => Resolved::new(dims, format!("{SETTINGS}, truncate_dim, of {full}")),
         None => Resolved::new(full, source),
-    }
+    })
 }
 
 /// Whether the finished vector has unit length: by the last module, or because it is scaled again after it was cut.
@@ -355,7 +357,8 @@ struct Reader {
 impl Reader {
     fn architecture(&self, encoder: &str, config: &Object) -> Result<Resolved<String>> {
         let source = join(encoder, "config.json");
-        let Some(kind) = config.get("model_type").and_then(Value::as_str) else {
+        let fields = Fields { files: &self.files, object: config, source: &source };
+        let Some(kind) = fields.text("model_type")? else {
             let hint = match config.get("architectures") {
                 Some(names) => format!("; its architectures are {names}"),
                 None => String::new(),
@@ -367,19 +370,22 @@ impl Reader {
 
     /// Newer versions say it, or run an encoder for something else than the states of tokens.
     fn kind(&self, encoder: &str, config: &Object, settings: &Object) -> Result<Resolved<String>> {
-        if let Some(kind) = settings.get("model_type").and_then(Value::as_str) {
+        let files = &self.files;
+        if let Some(kind) = (Fields { files, object: settings, source: SETTINGS }).text("model_type")? {
             return Ok(Resolved::new(kind.to_owned(), SETTINGS));
         }
         let name = LIMITS[0];
-        let object = self.files.optional(encoder, name)?.unwrap_or_default();
-        let task = object.get("transformer_task").and_then(Value::as_str).unwrap_or("feature-extraction");
+        let object = files.optional(encoder, name)?.unwrap_or_default();
+        let (own, encoder_s) = (join(encoder, name), join(encoder, "config.json"));
+        let task = (Fields { files, object: &object, source: &own }).text("transformer_task")?;
         // Without modules of sentence-transformers, a head for classification is what the model is for.
-        if self.files.find("", modules::FILE)?.is_none() && classifies(config) {
-            return Ok(Resolved::new(JUDGES.to_owned(), format!("{}, architectures", join(encoder, "config.json"))));
+        let is_bare = files.find("", modules::FILE)?.is_none();
+        if is_bare && classifies(Fields { files, object: config, source: &encoder_s })? {
+            return Ok(Resolved::new(JUDGES.to_owned(), format!("{encoder_s}, architectures")));
         }
         match task {
-            "feature-extraction" => Ok(Resolved::new(EMBEDS.to_owned(), "default")),
-            other => Ok(Resolved::new(other.to_owned(), format!("{}, transformer_task", join(encoder, name)))),
+            None | Some("feature-extraction") => Ok(Resolved::new(EMBEDS.to_owned(), "default")),
+            Some(other) => Ok(Resolved::new(other.to_owned(), format!("{own}, transformer_task"))),
         }
     }
 
@@ -387,7 +393,8 @@ impl Reader {
         // Most encoders say `hidden_size`; DistilBERT, NomicBERT and T5 have words of their own.
         let keys = ["hidden_size", "dim", "n_embd", "d_model"];
         let source = join(encoder, "config.json");
-        match keys.iter().find_map(|key| number(config, key)).filter(|width| (1..1 << 20).contains(width)) {
+        let fields = Fields { files: &self.files, object: config, source: &source };
+        match fields.first_size(&keys)?.filter(|&width| width < 1 << 20) {
             Some(width) => Ok(Resolved::new(width, source)),
             None => Err(self.files.wrong(format!("{source} does not say its hidden_size"))),
         }
@@ -400,17 +407,21 @@ impl Reader {
         for name in LIMITS {
             let Some(object) = self.files.optional(encoder, name)? else { continue };
             let source = join(encoder, name);
-            if let Some(lower) = object.get("do_lower_case").and_then(Value::as_bool) {
+            let fields = Fields { files: &self.files, object: &object, source: &source };
+            if let Some(lower) = fields.flag("do_lower_case")? {
                 lowercase = Resolved::new(lower, source.clone());
             }
-            stated = number(&object, "max_seq_length").map(|limit| Resolved::new(limit, source));
+            stated = fields.size("max_seq_length")?.map(|limit| Resolved::new(limit, source.clone()));
             break;
         }
-        let tokenizer = self.files.optional(encoder, "tokenizer_config.json")?.unwrap_or_default();
-        let positions = positions(config, kind).map(|count| Resolved::new(count, join(encoder, "config.json")));
+        let source = join(encoder, "config.json");
+        let positions = positions(Fields { files: &self.files, object: config, source: &source }, kind)?;
+        let positions = positions.map(|count| Resolved::new(count, source));
+        let source = join(encoder, "tokenizer_config.json");
+        let object = self.files.optional(encoder, "tokenizer_config.json")?.unwrap_or_default();
         // Tokenizers without a limit say 1e30.
-        let tokenizer = number(&tokenizer, "model_max_length").filter(|&limit| limit < 1 << 24);
-        let tokenizer = tokenizer.map(|limit| Resolved::new(limit, join(encoder, "tokenizer_config.json")));
+        let tokenizer = (Fields { files: &self.files, object: &object, source: &source }).size("model_max_length")?;
+        let tokenizer = tokenizer.filter(|&limit| limit < 1 << 24).map(|limit| Resolved::new(limit, source));
         let limit = match (stated, positions) {
             (Some(stated), Some(positions)) => Some(smaller(stated, positions)),
             (Some(stated), None) => Some(stated),
@@ -425,7 +436,8 @@ impl Reader {
     }
 
     fn metric(&self, settings: &Object) -> Result<Resolved<Metric>> {
-        let metric = match settings.get("similarity_fn_name").and_then(Value::as_str) {
+        let fields = Fields { files: &self.files, object: settings, source: SETTINGS };
+        let metric = match fields.text("similarity_fn_name")? {
             None => return Ok(Resolved::new(Metric::Cosine, "default")),
             Some("cosine") => Metric::Cosine,
             Some("dot" | "dot_product" | "dot_score") => Metric::Dot,
@@ -493,18 +505,13 @@ fn smaller(a: Resolved<usize>, b: Resolved<usize>) -> Resolved<usize> {
 }
 
 /// The positions that a text can fill. RoBERTa and its kin count theirs from behind the padding's id.
-fn positions(config: &Object, kind: &str) -> Option<usize> {
-    let count = number(config, "max_position_embeddings").or_else(|| number(config, "n_positions"))?;
+fn positions(config: Fields<'_>, kind: &str) -> Result<Option<usize>> {
+    let Some(count) = config.first_size(&["max_position_embeddings", "n_positions"])? else { return Ok(None) };
     let offset = match kind {
-        "roberta" | "xlm-roberta" | "camembert" | "mpnet" => number(config, "pad_token_id").unwrap_or(1) + 1,
+        "roberta" | "xlm-roberta" | "camembert" | "mpnet" => config.number("pad_token_id")?.unwrap_or(1) + 1,
         _ => 0,
     };
-    Some(count.saturating_sub(offset))
-}
-
-fn number(object: &Object, key: &str) -> Option<usize> {
-    let value = object.get(key)?;
-    value.as_u64().map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    Ok(Some(count.saturating_sub(offset)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nogueira and Cho, "Passage Re-ranking with BERT" (2019). The pair is cut on the passage's side, the query is kept; pairs go
 //! through the engine sorted by length and packed, as texts do.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -10,11 +11,10 @@ use serde_json::Value;
 
 use super::{Judgement, Reranker, RerankerSpec};
 use crate::embed::Runtime;
-use crate::embed::name::Choice;
 use crate::embed::spec::ModelDirectory;
 use crate::embed::transformer::engine::{Engine, Sequence, tokens_of};
 use crate::embed::transformer::tokens::{Pair, Tokens};
-use crate::embed::transformer::{load_classifier, run_packed};
+use crate::embed::transformer::{judge_by_graph, judge_by_safetensors, run_packed};
 use crate::{Error, Result};
 
 /// A model for `AutoModelForSequenceClassification` with one class, or with two of which the second is "relevant".
@@ -29,14 +29,27 @@ pub struct CrossEncoder {
 }
 
 impl CrossEncoder {
-    /// Opens what was chosen: reads all of the weights.
+    /// Opens a directory of safetensors that was read: reads all of the weights.
     ///
     /// # Errors
     /// [`Error::Model`] where a file is missing or damaged, does not fit the others, asks for what is not supported, or the
     /// model has more than two classes; [`Error::Io`] where one cannot be read.
-    pub(crate) fn load(choice: &Choice, runtime: &Runtime) -> Result<Self> {
-        let (directory, engine) = load_classifier(choice, runtime)?;
-        let labels = labels(&directory.config);
+    pub(crate) fn of_safetensors(directory: &ModelDirectory, id: String) -> Result<Self> {
+        let engine = judge_by_safetensors(directory)?;
+        Self::load(directory, engine, id)
+    }
+
+    /// Opens a graph of a directory.
+    ///
+    /// # Errors
+    /// As [`CrossEncoder::of_safetensors`].
+    pub(crate) fn of_graph(directory: &Path, graph: &Path, id: String, runtime: &Runtime) -> Result<Self> {
+        let (directory, engine) = judge_by_graph(directory, graph, runtime)?;
+        Self::load(&directory, engine, id)
+    }
+
+    fn load(directory: &ModelDirectory, engine: Box<dyn Engine>, id: String) -> Result<Self> {
+        let labels = labels(&directory.config).map_err(|reason| Error::model(directory.name(), reason))?;
         if !(1..=2).contains(&labels) {
             let reason =
                 format!("config.json names {labels} classes; a reranker has one, or two (irrelevant, relevant)");
@@ -46,13 +59,13 @@ impl CrossEncoder {
             let reason = format!("config.json names {labels} classes, but the head gives {}", engine.width());
             return Err(Error::model(directory.name(), reason));
         }
-        let tokens = Tokens::load(&directory, engine.vocabulary())?;
+        let tokens = Tokens::load(directory, engine.vocabulary())?;
         let spec = RerankerSpec {
-            id: choice.id(),
+            id,
             backend: engine.name().into(),
             device: engine.device().into(),
             max_tokens: directory.max_tokens.value,
-            activation: activation(&directory, labels)?,
+            activation: activation(directory, labels)?,
         };
         let types = directory.config["type_vocab_size"].as_u64().unwrap_or(0);
         let (weights_bytes, tokens_read) = (directory.weights_in_f32(), AtomicU64::new(0));
@@ -95,10 +108,16 @@ impl Reranker for CrossEncoder {
 }
 
 /// How many classes the head has. transformers writes a name for each, and takes two where the file names none.
-fn labels(config: &Value) -> usize {
-    let named = config["id2label"].as_object().map(serde_json::Map::len);
-    let counted = || config["num_labels"].as_u64().and_then(|count| usize::try_from(count).ok());
-    named.or_else(counted).unwrap_or(2)
+fn labels(config: &Value) -> std::result::Result<usize, String> {
+    match (&config["id2label"], &config["num_labels"]) {
+        (Value::Object(names), _) => Ok(names.len()),
+        (Value::Null, Value::Null) => Ok(2),
+        (Value::Null, count) => {
+            let wrong = || format!("config.json: num_labels is {count}; a whole number from 1 belongs there");
+            count.as_u64().and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0).ok_or_else(wrong)
+        }
+        (names, _) => Err(format!("config.json: id2label is {names}; an object of names belongs there")),
+    }
 }
 
 /// What sentence-transformers applies to the output of this model: as its files say, else a sigmoid to a single class.
@@ -132,10 +151,15 @@ mod tests {
 
     #[test]
     fn classes_are_counted_by_their_names_and_are_two_where_none_is_named() {
-        assert_eq!(labels(&json!({"id2label": {"0": "LABEL_0"}})), 1);
-        assert_eq!(labels(&json!({"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "num_labels": 1})), 3);
-        assert_eq!(labels(&json!({"num_labels": 1})), 1);
-        assert_eq!(labels(&json!({})), 2);
+        assert_eq!(labels(&json!({"id2label": {"0": "LABEL_0"}})), Ok(1));
+        assert_eq!(labels(&json!({"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "num_labels": 1})), Ok(3));
+        assert_eq!(labels(&json!({"num_labels": 1})), Ok(1));
+        assert_eq!(labels(&json!({})), Ok(2));
+        for (config, wrong) in
+            [(json!({"num_labels": "1"}), "num_labels is \"1\""), (json!({"id2label": []}), "id2label is []")]
+        {
+            assert!(labels(&config).unwrap_err().contains(wrong), "{config}");
+        }
     }
 
     fn fixture(name: &str) -> PathBuf {

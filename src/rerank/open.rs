@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::Reranker;
 use crate::embed::Runtime;
 use crate::embed::name::{Choice, Name};
+#[cfg(feature = "transformers")]
+use crate::embed::spec::ModelDirectory;
 use crate::{Error, Result, models};
 
 /// Loads a cross-encoder that the user named, from its directory or from the hub (`owner/name[@revision]`, fetched where it
@@ -54,10 +56,14 @@ fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
 
 #[cfg(feature = "transformers")]
 fn load(choice: &Choice, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
-    if let Some(model) = super::YesNo::of(choice)? {
-        return Ok(Arc::new(model));
-    }
-    Ok(Arc::new(super::CrossEncoder::load(choice, runtime)?))
+    let Some(graph) = &choice.graph else {
+        let directory = ModelDirectory::read(&choice.directory)?;
+        return match super::YesNo::of(&directory, choice.id())? {
+            Some(model) => Ok(Arc::new(model)),
+            None => Ok(Arc::new(super::CrossEncoder::of_safetensors(&directory, choice.id())?)),
+        };
+    };
+    Ok(Arc::new(super::CrossEncoder::of_graph(&choice.directory, graph, choice.id(), runtime)?))
 }
 
 #[cfg(not(feature = "transformers"))]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::{Judgement, Reranker, RerankerSpec};
-use crate::embed::name::Choice;
 use crate::embed::spec::ModelDirectory;
 use crate::embed::transformer::engine::{Engine, Sequence, tokens_of};
 use crate::embed::transformer::tokens::Tokens;
@@ -39,18 +38,14 @@ pub struct YesNo {
 }
 
 impl YesNo {
-    /// Opens what was chosen where it is such a model: a Qwen3 for text generation, with safetensors.
-    pub(crate) fn of(choice: &Choice) -> Result<Option<Self>> {
-        if choice.graph.is_some() {
-            return Ok(None);
-        }
-        let directory = ModelDirectory::read(&choice.directory)?;
+    /// Opens a directory of safetensors where it is such a model: a Qwen3 for text generation.
+    pub(crate) fn of(directory: &ModelDirectory, id: String) -> Result<Option<Self>> {
         let names = directory.config["architectures"].as_array();
         let speaks = names.is_some_and(|names| names.iter().any(|name| name == "Qwen3ForCausalLM"));
         if !speaks || directory.architecture.value != "qwen3" {
             return Ok(None);
         }
-        Self::load(&directory, choice.id()).map(Some)
+        Self::load(directory, id).map(Some)
     }
 
     fn load(directory: &ModelDirectory, id: String) -> Result<Self> {
@@ -76,10 +71,9 @@ impl YesNo {
 
     /// The whole question; whether the end of the passage was left out of it.
     fn question(&self, query: &str, passage: &str) -> Result<(Sequence, bool)> {
-        let mut asked = self.tokens.bare(&format!("<Instruct>: {TASK}\n<Query>: {query}\n<Document>: {passage}"))?;
         let room = self.spec.max_tokens - self.before.len() - self.after.len();
-        let truncated = asked.len() > room;
-        asked.truncate(room);
+        let asked = format!("<Instruct>: {TASK}\n<Query>: {query}\n<Document>: {passage}");
+        let (asked, truncated) = self.tokens.bare_head(&asked, room)?;
         Ok((Sequence::single([&self.before[..], &asked, &self.after].concat()), truncated))
     }
 }

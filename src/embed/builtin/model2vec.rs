@@ -72,7 +72,14 @@ fn existing(files: &Files, folder: &str, name: &str) -> Result<PathBuf> {
 fn layout(files: &Files) -> Result<Option<Layout>> {
     let config = files.json("", "config.json")?.unwrap_or_default();
     if config.get("model_type").and_then(Value::as_str) == Some("model2vec") {
-        let normalize = config.get("normalize").and_then(Value::as_bool).unwrap_or(true);
+        let normalize = match config.get("normalize") {
+            None | Some(Value::Null) => true,
+            Some(Value::Bool(normalize)) => *normalize,
+            Some(other) => {
+                let reason = format!("config.json: normalize is {other}; true or false belongs there");
+                return Err(files.wrong(reason));
+            }
+        };
         return Ok(Some(Layout { folder: String::new(), normalize, max_tokens: MODEL2VEC_TOKENS_MAX }));
     }
     let modules = files.json("", "modules.json")?.unwrap_or_default();

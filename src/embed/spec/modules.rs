@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Pooling, Resolved, number};
+use super::fields::Fields;
+use super::{Pooling, Resolved};
 use crate::Result;
 use crate::embed::files::{Files, Object, join};
 
@@ -170,24 +171,27 @@ pub(super) fn chain(files: &Files, listed: &Listed, mut dims: usize) -> Result<(
 fn normalize(files: &Files, folder: &str) -> Result<Module> {
     // Early versions write no settings, and none is needed.
     let settings = if folder.is_empty() { None } else { files.optional(folder, "config.json")? };
-    expect_sentences(files, folder, &settings.unwrap_or_default())?;
+    let (settings, source) = (settings.unwrap_or_default(), join(folder, "config.json"));
+    expect_sentences(Fields { files, object: &settings, source: &source })?;
     Ok(Module::Normalize)
 }
 
 fn layer_norm(files: &Files, folder: &str) -> Result<Module> {
-    let config = files.required(folder, "config.json")?;
-    Ok(Module::LayerNorm { dims: size(files, folder, &config, "dimension")?, weights: weights(files, folder)? })
+    let (config, source) = (files.required(folder, "config.json")?, join(folder, "config.json"));
+    let dims = size(Fields { files, object: &config, source: &source }, "dimension")?;
+    Ok(Module::LayerNorm { dims, weights: weights(files, folder)? })
 }
 
 fn dense(files: &Files, folder: &str) -> Result<Module> {
-    let config = files.required(folder, "config.json")?;
-    expect_sentences(files, folder, &config)?;
+    let (config, source) = (files.required(folder, "config.json")?, join(folder, "config.json"));
+    let fields = Fields { files, object: &config, source: &source };
+    expect_sentences(fields)?;
     Ok(Module::Dense(Dense {
-        inputs: size(files, folder, &config, "in_features")?,
-        outputs: size(files, folder, &config, "out_features")?,
-        bias: flag(&config, "bias", true),
+        inputs: size(fields, "in_features")?,
+        outputs: size(fields, "out_features")?,
+        bias: fields.flag("bias")?.unwrap_or(true),
         activation: activation(files, folder, &config)?,
-        residual: flag(&config, "use_residual", false),
+        residual: fields.flag("use_residual")?.unwrap_or(false),
         weights: weights(files, folder)?,
     }))
 }
@@ -208,11 +212,11 @@ fn activation(files: &Files, folder: &str, config: &Object) -> Result<DenseActiv
 }
 
 /// A module may work on something else than the vector of a text.
-fn expect_sentences(files: &Files, folder: &str, config: &Object) -> Result<()> {
+fn expect_sentences(config: Fields<'_>) -> Result<()> {
     for key in ["module_input_name", "module_output_name"] {
-        let name = config.get(key).and_then(Value::as_str).unwrap_or("sentence_embedding");
+        let name = config.text(key)?.unwrap_or("sentence_embedding");
         if name != "sentence_embedding" {
-            let source = join(folder, "config.json");
+            let Fields { files, source, .. } = config;
             return Err(files.wrong(format!("{source}: {key} `{name}` is not supported; only sentence_embedding is")));
         }
     }
@@ -232,12 +236,9 @@ fn weights(files: &Files, folder: &str) -> Result<PathBuf> {
 pub(super) const PICKLE: &str = "; pytorch_model.bin is there, but a pickle can run code, so it is never read: \
     save the model again with safetensors (sentence-transformers' `save_pretrained` does so)";
 
-fn size(files: &Files, folder: &str, config: &Object, key: &str) -> Result<usize> {
-    number(config, key).ok_or_else(|| files.wrong(format!("{} does not say its {key}", join(folder, "config.json"))))
-}
-
-fn flag(config: &Object, key: &str, default: bool) -> bool {
-    config.get(key).and_then(Value::as_bool).unwrap_or(default)
+fn size(config: Fields<'_>, key: &str) -> Result<usize> {
+    let missing = || config.files.wrong(format!("{} does not say its {key}", config.source));
+    config.size(key)?.ok_or_else(missing)
 }
 
 /// How the states of a text's tokens become one vector, and whether those of the prompt count.
@@ -248,47 +249,53 @@ pub(super) fn pooling(
     width: usize,
 ) -> Result<(Resolved<Vec<Pooling>>, Resolved<bool>)> {
     let Some(folder) = &listed.pooling else {
-        let pooling = if is_causal(config) { Pooling::LastToken } else { Pooling::Mean };
+        let config = Fields { files, object: config, source: &join(&listed.encoder, "config.json") };
+        let pooling = if is_causal(config)? { Pooling::LastToken } else { Pooling::Mean };
         return Ok((Resolved::new(vec![pooling], listed.source.clone()), Resolved::new(true, listed.source.clone())));
     };
     let settings = files.required(folder, "config.json")?;
     let source = join(folder, "config.json");
-    let stated = ["embedding_dimension", "word_embedding_dimension"].iter().find_map(|key| number(&settings, key));
+    let fields = Fields { files, object: &settings, source: &source };
+    let stated = fields.first_size(&["embedding_dimension", "word_embedding_dimension"])?;
     if let Some(stated) = stated.filter(|&stated| stated != width) {
         let reason = format!("{source} pools states of {stated} numbers; the encoder's have {width}");
         return Err(files.wrong(reason));
     }
-    let modes = pooling_modes(files, &settings, &source)?;
+    let modes = pooling_modes(fields)?;
     if modes.is_empty() {
         return Err(files.wrong(format!("{source} switches no pooling mode on")));
     }
-    let included = settings.get("include_prompt").and_then(Value::as_bool);
+    let included = fields.flag("include_prompt")?;
     let included = Resolved::new(included.unwrap_or(true), included.map_or("default", |_| source.as_str()));
-    Ok((Resolved::new(modes, source), included))
+    Ok((Resolved::new(modes, source.clone()), included))
 }
 
 /// A model that reads from left to right only: its last token alone has seen the whole text.
-fn is_causal(config: &Object) -> bool {
-    let first = config.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str);
-    first.is_some_and(|name| name.ends_with("ForCausalLM")) && flag(config, "is_causal", true)
+fn is_causal(config: Fields<'_>) -> Result<bool> {
+    let names = config.texts("architectures")?;
+    let speaks = names.first().is_some_and(|name| name.ends_with("ForCausalLM"));
+    Ok(config.flag("is_causal")?.unwrap_or(true) && speaks)
 }
 
-fn pooling_modes(files: &Files, settings: &Object, source: &str) -> Result<Vec<Pooling>> {
+fn pooling_modes(settings: Fields<'_>) -> Result<Vec<Pooling>> {
+    let Fields { files, object, source } = settings;
     let named = |name: &Value| {
         let known = name.as_str().and_then(Pooling::named);
         known.ok_or_else(|| files.wrong(format!("{source}: pooling mode {name} is not supported")))
     };
-    match settings.get("pooling_mode") {
+    match object.get("pooling_mode") {
         Some(Value::Array(names)) => return names.iter().map(named).collect(),
         Some(name) if !name.is_null() => return Ok(vec![named(name)?]),
         _ => {}
     }
-    let on = |key: &str| settings.get(key).and_then(Value::as_bool) == Some(true);
-    let unknown = settings.keys().find(|key| {
-        key.starts_with("pooling_mode_") && on(key) && !Pooling::NAMES.iter().any(|(.., known)| known == key)
-    });
-    if let Some(key) = unknown {
+    let mut on = Vec::new();
+    for key in object.keys().filter(|key| key.starts_with("pooling_mode_")) {
+        if settings.flag(key)? == Some(true) {
+            on.push(key.as_str());
+        }
+    }
+    if let Some(key) = on.iter().find(|key| !Pooling::NAMES.iter().any(|(.., known)| known == *key)) {
         return Err(files.wrong(format!("{source}: {key} is not supported")));
     }
-    Ok(Pooling::NAMES.iter().filter(|(.., key)| on(key)).map(|&(mode, ..)| mode).collect())
+    Ok(Pooling::NAMES.iter().filter(|(.., key)| on.contains(key)).map(|&(mode, ..)| mode).collect())
 }

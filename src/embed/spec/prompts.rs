@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 use serde_json::Value;
 
 use super::Resolved;
+use super::fields::Fields;
 use crate::Result;
 use crate::embed::files::{Files, Object};
 
@@ -18,8 +19,9 @@ pub(super) type Prompts = (Resolved<String>, Resolved<String>);
 
 pub(super) fn resolve(files: &Files, settings: &Object, config: &Object) -> Result<Prompts> {
     let empty = Object::new();
-    let prompts = settings.get("prompts").and_then(Value::as_object).unwrap_or(&empty);
-    let default = settings.get("default_prompt_name").and_then(Value::as_str);
+    let fields = Fields { files, object: settings, source: FILE };
+    let prompts = fields.object("prompts")?.unwrap_or(&empty);
+    let default = fields.text("default_prompt_name")?;
     if let Some(name) = default.filter(|&name| !prompts.contains_key(name)) {
         return Err(files.wrong(format!("{FILE}: default_prompt_name is `{name}`, but there is no such prompt")));
     }

@@ -367,3 +367,55 @@ fn explanation_names_the_file_of_every_field() {
     // SHA-256 of the text `null`.
     assert_eq!(spec.weights_digest, "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b");
 }
+
+#[test]
+fn settings_of_another_kind_are_refused_by_file_field_and_value() {
+    let limits = "sentence_bert_config.json";
+    let cases = [
+        (limits, json!({"max_seq_length": -1}), "max_seq_length is -1; a whole number from 1"),
+        (limits, json!({"max_seq_length": 0}), "max_seq_length is 0; a whole number from 1"),
+        (limits, json!({"max_seq_length": "128"}), "max_seq_length is \"128\"; a whole number"),
+        (limits, json!({"max_seq_length": 12.5}), "max_seq_length is 12.5; a whole number"),
+        (limits, json!({"do_lower_case": "yes"}), "do_lower_case is \"yes\"; true or false"),
+        (limits, json!({"transformer_task": 1}), "transformer_task is 1; a text"),
+        ("tokenizer_config.json", json!({"model_max_length": "512"}), "model_max_length is \"512\""),
+        (SETTINGS, json!({"truncate_dim": -4}), "truncate_dim is -4"),
+        (SETTINGS, json!({"similarity_fn_name": 3}), "similarity_fn_name is 3; a text"),
+        (SETTINGS, json!({"prompts": ["query: "]}), "prompts is [\"query: \"]; an object"),
+        (SETTINGS, json!({"default_prompt_name": 7}), "default_prompt_name is 7; a text"),
+        (SETTINGS, json!({"model_type": true}), "model_type is true; a text"),
+        ("config.json", json!({"model_type": "bert", "hidden_size": "8"}), "hidden_size is \"8\""),
+        ("config.json", json!({"model_type": 8, "hidden_size": 8}), "model_type is 8; a text"),
+        ("config.json", json!({"model_type": "bert", "hidden_size": 8, "max_position_embeddings": -64}), "is -64"),
+        (
+            "config.json",
+            json!({"model_type": "bert", "hidden_size": 8, "n_positions": 64, "architectures": "Bert"}),
+            "architectures is \"Bert\"; a list of texts",
+        ),
+    ];
+    for (file, value, reason) in cases {
+        let refusal = Made::new(&[(file, value)]).refusal();
+        assert!(refusal.contains(file) && refusal.contains(reason), "{refusal}");
+    }
+    for (config, reason) in [
+        (json!({"word_embedding_dimension": "8", "pooling_mode_cls_token": true}), "word_embedding_dimension is \"8\""),
+        (json!({"pooling_mode_cls_token": 1}), "pooling_mode_cls_token is 1; true or false"),
+        (json!({"pooling_mode_cls_token": true, "include_prompt": "no"}), "include_prompt is \"no\""),
+    ] {
+        let refusal = Made::pooled(config, &[]).refusal();
+        assert!(refusal.contains("1_Pooling/config.json") && refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[test]
+fn settings_that_are_null_or_beyond_all_sizes_take_their_default() {
+    let made = Made::new(&[
+        ("sentence_bert_config.json", json!({"max_seq_length": null, "do_lower_case": null})),
+        ("tokenizer_config.json", json!({"model_max_length": 1e30})),
+        (SETTINGS, json!({"truncate_dim": null, "prompts": null, "similarity_fn_name": null})),
+    ]);
+    let model = made.read();
+    assert_eq!((model.max_tokens.value, model.dims.value, model.lowercase.value), (64, 8, false));
+    made.write("sentence_bert_config.json", &json!({"max_seq_length": 32.0}));
+    assert_eq!(made.read().max_tokens.value, 32);
+}

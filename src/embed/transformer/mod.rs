@@ -216,37 +216,32 @@ fn load_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Bo
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
-/// Reads a directory and loads the engine that judges with it: an encoder with a head for classification.
-pub(crate) fn load_classifier(choice: &Choice, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
-    match &choice.graph {
-        Some(graph) => judge_by_graph(&choice.directory, graph, runtime),
-        None => judge_by_safetensors(&choice.directory),
-    }
-}
-
+/// Loads the engine that judges with a directory's safetensors: an encoder with a head for classification.
 #[cfg(feature = "candle")]
-fn judge_by_safetensors(directory: &Path) -> Result<(ModelDirectory, Box<dyn Engine>)> {
-    let directory = ModelDirectory::read(directory)?;
+pub(crate) fn judge_by_safetensors(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
     directory.check_weights()?;
-    let engine = super::candle::load_classifier(&directory)?;
-    Ok((directory, engine))
+    super::candle::load_classifier(directory)
 }
 
 #[cfg(not(feature = "candle"))]
-fn judge_by_safetensors(directory: &Path) -> Result<(ModelDirectory, Box<dyn Engine>)> {
-    let directory = ModelDirectory::read(directory)?;
+pub(crate) fn judge_by_safetensors(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
     Err(Error::FeatureMissing { what: format!("the cross-encoder in {}", directory.name()), feature: "candle" })
 }
 
+/// Reads a directory and loads the graph of it that judges.
 #[cfg(feature = "onnx")]
-fn judge_by_graph(directory: &Path, graph: &Path, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+pub(crate) fn judge_by_graph(
+    directory: &Path,
+    graph: &Path,
+    runtime: &Runtime,
+) -> Result<(ModelDirectory, Box<dyn Engine>)> {
     let (directory, _) = super::onnx::describe(directory, graph)?;
     let engine = super::onnx::load_classifier(&directory, graph, runtime)?;
     Ok((directory, engine))
 }
 
 #[cfg(not(feature = "onnx"))]
-fn judge_by_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
+pub(crate) fn judge_by_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 

@@ -12,6 +12,7 @@ use crate::embed::files::Files;
 use crate::embed::spec::ModelDirectory;
 use crate::{Error, Result};
 
+mod head;
 mod pairs;
 
 pub(crate) use self::pairs::Pair;
@@ -65,7 +66,7 @@ impl Tokens {
     /// The ids of `text`, cut to the model's limit.
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
         let failed = |why: String| Error::Embedding(format!("the tokenizer failed: {why}"));
-        let cut = caught(|| self.cut(self.plain(text)?)).map_err(failed)?;
+        let cut = caught(|| self.cut(self.head(text, self.max_tokens - self.special())?)).map_err(failed)?;
         let (encoding, truncated) = cut?;
         let (ids, limit) = (encoding.get_ids().to_vec(), self.max_tokens);
         if ids.len() > limit {
@@ -100,6 +101,14 @@ impl Tokens {
     /// such.
     pub(crate) fn bare(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.plain(text)?.get_ids().to_vec())
+    }
+
+    /// The first `room` of these ids, and whether there are more.
+    pub(crate) fn bare_head(&self, text: &str, room: usize) -> Result<(Vec<u32>, bool)> {
+        let mut ids = self.head(text, room)?.get_ids().to_vec();
+        let truncated = ids.len() > room;
+        ids.truncate(room);
+        Ok((ids, truncated))
     }
 
     /// One token between the special ones, as if it were a text.

@@ -40,7 +40,7 @@ impl Tokens {
             let reason = format!("a pair needs {special} special tokens: no room in {} for its texts", self.max_tokens);
             return Err(Error::Embedding(reason));
         }
-        let mut query = self.plain(query)?;
+        let mut query = self.head(query, room / 2)?;
         let query_cut = cut(&mut query, room / 2);
         let room = room - query.len();
         Ok(Pairs { tokens: self, query, query_cut, room })
@@ -62,7 +62,7 @@ impl Pairs<'_> {
     /// # Errors
     /// [`Error::Embedding`] where the tokenizer fails.
     pub(crate) fn with(&self, passage: &str) -> Result<Pair> {
-        let mut passage = self.tokens.plain(passage)?;
+        let mut passage = self.tokens.head(passage, self.room)?;
         let truncated = cut(&mut passage, self.room) || self.query_cut;
         let failed = |error| Error::Embedding(format!("the tokenizer failed: {error}"));
         let both = self.tokens.tokenizer.post_process(self.query.clone(), Some(passage), true).map_err(failed)?;
