@@ -242,7 +242,8 @@ fn retrieve(snapshot: &Snapshot, question: &Question<'_>, scope: &Scope, depth: 
 struct Candidate {
     chunk: ChunkNumber,
     score: f32,
-    /// What the reranker gave; 0 where it did not judge. Orders where probabilities are too near to 1 to differ.
+    /// What the reranker gave, or, where there is one and it did not judge, the score of the first stage. Orders where scores
+    /// do not differ: probabilities too near to 1, and what was not judged.
     logit: f32,
     scores: Scores,
     ranks: Ranks,
@@ -264,7 +265,8 @@ fn rank(
         second_look.judge(snapshot, &mut candidates)?;
     }
     if let Some(floor) = query.min_score {
-        candidates.retain(|candidate| candidate.score >= floor);
+        // A floor for judgements lets nothing through that has none.
+        candidates.retain(|candidate| candidate.score >= floor && (!reranked || candidate.scores.rerank.is_some()));
     }
     candidates.sort_by(|a, b| a.before(b).then(a.chunk.cmp(&b.chunk)));
     let mut ordered = hydrate_in_order(snapshot, candidates, query)?;
@@ -409,7 +411,7 @@ fn diversify(
 }
 
 impl Candidate {
-    /// The order of scores, best first; of equal ones what was judged stands before what was not, whose logit means nothing.
+    /// The order of scores, best first; of equal ones what was judged stands before what was not.
     fn before(&self, other: &Self) -> Ordering {
         let was_judged = |candidate: &Self| candidate.scores.rerank.is_some();
         let by_judgement = was_judged(other).cmp(&was_judged(self));

@@ -496,7 +496,8 @@ pub struct Hit {
     pub heading: String,
     /// The document's metadata.
     pub metadata: Value,
-    /// The score that orders the hits: larger is better.
+    /// The score that orders the hits: larger is better. Of a hit that a reranker was asked about and did not judge 0, in the
+    /// order of the first stage.
     pub score: f32,
     /// The score of each stage.
     pub scores: Scores,
@@ -516,7 +517,7 @@ pub struct Scores {
     /// The fused score, in 0..1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fused: Option<f32>,
-    /// The reranker's probability that the passage answers, in 0..1.
+    /// The reranker's probability that the passage answers, in 0..1; none where it did not judge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank: Option<f32>,
 }

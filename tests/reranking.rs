@@ -116,6 +116,20 @@ fn what_there_was_no_time_for_follows_in_its_order_and_is_told() -> Result<()> {
     let late: Vec<_> = results.hits[judged..].iter().map(|hit| hit.document.clone()).collect();
     assert_eq!(late, plain[judged..]);
     assert!(results.hits[judged..].iter().all(|hit| hit.scores.rerank.is_none()));
+    // No probability is made up for them; what the first stage found stands where it was found.
+    for hit in &results.hits[judged..] {
+        assert!(hit.score == 0.0 && hit.scores.text.is_some_and(|text| text > 0.0), "{:?}", hit.scores);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_floor_lets_nothing_through_that_was_not_judged() -> Result<()> {
+    let boats = boats()?;
+    let rerank = Rerank::with(ByNumber::shared()).depth(40).budget(Duration::ZERO);
+    let hits = boats.search(query().limit(40).min_score(0.0).rerank(rerank))?.hits;
+    assert!(!hits.is_empty() && hits.len() < 40, "{}", hits.len());
+    assert!(hits.iter().all(|hit| hit.scores.rerank.is_some()));
     Ok(())
 }
 

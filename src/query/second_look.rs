@@ -1,7 +1,8 @@
 //! What does a reranker make of the best candidates?
 //!
-//! Invariants: the first candidates are judged, as deep as the query asks; what was judged stands before what was not, and
-//! scores fall in that order; a chunk is judged once for a query; what there was no time for is told.
+//! Invariants: the first candidates are judged, as deep as the query asks; what was judged stands before what was not, which
+//! keeps its order and has no probability: its score is 0, and only its scores of the first stage tell of it; a chunk is
+//! judged once for a query; what there was no time for is told.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,32 +77,21 @@ impl<'a> SecondLook<'a> {
         self.late = texts.len() - judgements.len();
         let chunks = waiting.iter().map(|candidate| candidate.chunk);
         self.judged.extend(chunks.zip(judgements));
-        let lowest = self.score_judged(first);
-        score_unjudged(first.iter_mut().chain(rest), lowest);
+        self.score(first.iter_mut().chain(rest));
         self.spent += start.elapsed();
         Ok(())
     }
 
-    /// Gives each judged candidate its score; returns the lowest.
-    fn score_judged(&self, candidates: &mut [Candidate]) -> f32 {
-        let mut lowest = 1.0_f32;
+    /// Gives each judged candidate its score. The others' scores are of another kind: they order these among themselves.
+    fn score<'c>(&self, candidates: impl Iterator<Item = &'c mut Candidate>) {
         for candidate in candidates {
-            let Some(judgement) = self.judged.get(&candidate.chunk) else { continue };
-            (candidate.score, candidate.logit) = (judgement.score, judgement.logit);
-            candidate.scores.rerank = Some(judgement.score);
-            lowest = lowest.min(judgement.score);
+            if let Some(judgement) = self.judged.get(&candidate.chunk) {
+                (candidate.score, candidate.logit) = (judgement.score, judgement.logit);
+                candidate.scores.rerank = Some(judgement.score);
+            } else {
+                (candidate.score, candidate.logit) = (0.0, candidate.score);
+            }
         }
-        lowest
-    }
-}
-
-/// Candidates that were not judged follow in their order, evenly spaced between the lowest score and zero: their own scores
-/// are of another kind.
-fn score_unjudged<'c>(candidates: impl Iterator<Item = &'c mut Candidate>, lowest: f32) {
-    let mut rest: Vec<&mut Candidate> = candidates.filter(|candidate| candidate.scores.rerank.is_none()).collect();
-    let count = rest.len() as f32;
-    for (index, candidate) in rest.iter_mut().enumerate() {
-        candidate.score = lowest * (count - index as f32) / (count + 1.0);
     }
 }
 

@@ -576,4 +576,18 @@ fn a_context_is_what_a_language_model_reads() {
     assert_eq!(json["citations"][0]["document"], "rust/threads.md");
     shell.run(&["search", "threads", "--neighbours", "1"]).expect_refusal(2, &["--context"]);
     shell.run(&[&context[..], &["--context-format", "yaml"]].concat()).expect_refusal(2, &["text, xml, json"]);
+#[cfg(feature = "candle")]
+#[test]
+fn rerank_prints_a_json_line_for_each_line_that_is_not_blank() {
+    let model = format!("{}/tests/fixtures/architectures/bert", env!("CARGO_MANIFEST_DIR"));
+    for format in [&[][..], &["--json"], &["--jsonl"]] {
+        let line = [&["rerank", "--model", model.as_str(), "the cold river"], format].concat();
+        let run = Shell::new().feed(&line, "the river boat\n\n  \nfresh bread\n").expect(0);
+        let judged: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut indexes: Vec<u64> = judged.iter().map(|one| one["index"].as_u64().unwrap()).collect();
+        assert!(judged[0]["score"].as_f64() >= judged[1]["score"].as_f64(), "{}", run.stdout);
+        indexes.sort_unstable();
+        assert_eq!((indexes, fields(&judged[0])), (vec![0, 3], vec!["index", "score", "logit"]));
+        assert!(run.stderr.contains("2 blank lines left out"), "{}", run.stderr);
+    }
 }
