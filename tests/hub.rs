@@ -490,6 +490,88 @@ fn a_digest_that_is_none_is_no_reason_to_trust() {
     assert!(message.contains("config.json") && message.contains("digest"), "{message}");
 }
 
+/// One file of weights is there and the other is not: what is there looks like a whole model.
+#[test]
+fn an_interrupted_snapshot_is_not_taken_for_a_whole_one() {
+    let scene = Scene::new(Repository::with_faults([Fault::CutAfter(40), Fault::Status(404)]));
+    scene.repository.files.lock().unwrap().insert("0_Extra/other.safetensors".into(), vec![7; 40]);
+    let settings = HubSettings { patience: Patience { retries: 0, ..scene.settings().patience }, ..scene.settings() };
+    scene.refusal(ID, &settings);
+    assert_eq!(scene.names(&format!("snapshots/{COMMIT}/0_Extra")), ["other.safetensors"]);
+    let complete =
+        || Cache::new(scene.settings().cache).models().iter().map(|model| model.complete).collect::<Vec<_>>();
+    assert_eq!((complete(), scene.names(".pulling")), (vec![false], vec![COMMIT.to_owned()]));
+    scene.pull().unwrap();
+    assert_eq!(complete(), [true]);
+    assert!(!scene.folder().join(".pulling").exists());
+    // A whole one stays so while further files come.
+    scene.repository.files.lock().unwrap().insert("0_Extra/third.safetensors".into(), vec![9; 40]);
+    scene.repository.faults.lock().unwrap().push_back(Fault::Status(404));
+    scene.refusal(ID, &settings);
+    assert_eq!(complete(), [true]);
+}
+
+#[test]
+fn files_of_the_same_name_and_bytes_in_two_folders_both_come() {
+    let scene = Scene::new(Repository::new());
+    let more = [
+        ("2_Other/config.json", &b"{}"[..]),
+        ("2_Other/model.safetensors", b"abc"),
+        ("3_Other/model.safetensors", b"abcd"),
+    ];
+    for (name, bytes) in more {
+        scene.repository.files.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+    }
+    let pulled = scene.pull().unwrap();
+    scene.expect_whole(&pulled);
+    for (name, bytes) in more {
+        assert_eq!(fs::read(pulled.directory.join(name)).unwrap(), bytes, "{name}");
+    }
+}
+
+#[test]
+fn a_hub_that_asks_for_patience_gets_it_or_is_told_of() {
+    let scene = Scene::new(Repository::with_faults([Fault::Status(429), Fault::Status(429)]));
+    scene.expect_whole(&scene.pull().unwrap());
+    let hub = Server::start(|_| Answer::new(429, "slow down").header("retry-after", 3600));
+    let message = scene.refusal(ID, &HubSettings { endpoint: hub.url(), ..scene.settings() });
+    assert!(message.contains("429") && message.contains("asks to wait for 3600 s"), "{message}");
+    assert_eq!(hub.asked().len(), 1, "nobody waits for an hour");
+}
+
+#[test]
+fn a_list_that_does_not_come_to_its_end_is_given_up() {
+    let hub = Server::start(|_| Answer::new(200, "{\"sha\": \"and so on\"}").silent_after(8));
+    let scene = Scene::new(Repository::new());
+    let patience = Patience { request: Some(Duration::from_millis(100)), retries: 1, ..scene.settings().patience };
+    let begun = std::time::Instant::now();
+    let message = scene.refusal(ID, &HubSettings { endpoint: hub.url(), patience, ..scene.settings() });
+    assert!(message.contains("list of files") && message.contains("tried 2 times"), "{message}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "it waits for the silence of 10 s: {:?}", begun.elapsed());
+}
+
+#[test]
+fn redirects_may_be_relative() {
+    let scene = Scene::new(Repository::new());
+    let repository = Arc::clone(&scene.repository);
+    let cdn = scene.cdn.url();
+    let hub = Server::start(move |asked| match asked.path.contains("/moved/") {
+        true => {
+            let mut moved = asked.clone();
+            moved.path = asked.path.replace("/moved/", "/");
+            repository.hub(&moved, &cdn)
+        }
+        false if asked.path.contains("/resolve/") => {
+            let file = asked.path.rsplit_once(COMMIT).unwrap().1;
+            let up = "../".repeat(file.matches('/').count());
+            Answer::new(307, "").header("location", format!("{up}moved/{COMMIT}{file}"))
+        }
+        false => repository.hub(asked, &cdn),
+    });
+    let pulled = pull(&HubSettings { endpoint: hub.url(), ..scene.settings() }, &id(ID), &Wanted::default()).unwrap();
+    scene.expect_whole(&pulled);
+}
+
 #[cfg(feature = "cli")]
 mod command {
     use std::process::{Command, Output, Stdio};

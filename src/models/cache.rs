@@ -167,6 +167,24 @@ impl Cache {
         linked.and_then(|()| fs::rename(&temporary, &place)).map_err(|error| Error::io(&place, error))
     }
 
+    /// Notes which files a snapshot will have, until [`Cache::end`]: an interrupted one may look whole without some.
+    pub(crate) fn begin(&self, id: &HubId, commit: &str, names: &[&str]) -> Result<()> {
+        let place = expected(&self.snapshot_directory(id, commit));
+        make_folder(place.parent().unwrap_or(&place))?;
+        let temporary = place.with_extension(format!("{}.new", std::process::id()));
+        let written = fs::write(&temporary, names.join("\n")).and_then(|()| fs::rename(&temporary, &place));
+        written.map_err(|error| Error::io(&place, error))
+    }
+
+    /// All files of a snapshot are there.
+    pub(crate) fn end(&self, id: &HubId, commit: &str) -> Result<()> {
+        let place = expected(&self.snapshot_directory(id, commit));
+        remove_if_there(&place).map_err(|error| Error::io(&place, error))?;
+        // Goes with the last of them; another process may have one of its own there.
+        let _ = place.parent().map(fs::remove_dir);
+        Ok(())
+    }
+
     /// Notes which commit a branch or tag means. Done last, so that a name never leads to a half-fetched snapshot.
     pub(crate) fn remember(&self, id: &HubId, commit: &str) -> Result<()> {
         let revision = id.revision().unwrap_or(MAIN);
@@ -319,11 +337,25 @@ pub(crate) fn is_complete(directory: &Path) -> bool {
     let named = |wanted: &str| files.iter().any(|(path, name)| name == wanted && path.is_file());
     let weights = files.iter().filter(|(path, name)| {
         let weighs = name.ends_with(".safetensors") || name.ends_with(".onnx");
-        weighs && path.is_file()
+        weighs && path.is_file() && !is_later_module(name)
     });
     let indexes = files.iter().filter(|(_, name)| name.ends_with(".safetensors.index.json"));
     let has_configuration = ["config.json", "modules.json"].into_iter().any(named);
-    has_configuration && weights.count() > 0 && indexes.into_iter().all(|(path, _)| has_parts(path))
+    let has_expected = fs::read_to_string(expected(directory)).map_or(true, |names| names.lines().all(named));
+    has_configuration && has_expected && weights.count() > 0 && indexes.into_iter().all(|(path, _)| has_parts(path))
+}
+
+/// Whether a file belongs to a module behind the encoder, as `2_Dense/model.safetensors` does: its weights alone make no
+/// model.
+fn is_later_module(name: &str) -> bool {
+    let folder = name.split_once('/').map_or("", |(folder, _)| folder);
+    folder.split_once('_').is_some_and(|(number, _)| number.parse::<u32>().is_ok_and(|number| number > 0))
+}
+
+/// Where it is noted which files a snapshot will have, while it is fetched; beside `snapshots`, where others do not look.
+fn expected(snapshot: &Path) -> PathBuf {
+    let folder = snapshot.parent().and_then(Path::parent).unwrap_or(snapshot);
+    folder.join(".pulling").join(snapshot.file_name().unwrap_or_default())
 }
 
 /// Whether all files are there that an index of weights names.
@@ -444,6 +476,18 @@ mod tests {
         ];
         for name in bad {
             assert!(!stays_within(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn weights_of_a_later_module_alone_make_no_model() {
+        for (name, later) in [
+            ("2_Dense/model.safetensors", true),
+            ("0_Transformer/model.safetensors", false),
+            ("model.safetensors", false),
+            ("onnx/model.onnx", false),
+        ] {
+            assert_eq!(is_later_module(name), later, "{name}");
         }
     }
 

@@ -100,10 +100,32 @@ pub(crate) fn may_pass_unanswered(error: &ureq::Error) -> bool {
     }
 }
 
-/// The seconds of `Retry-After`. A date there is left to our own pauses.
+/// How long a server asks to wait: the seconds of `Retry-After`, a date there measured by the server's own clock, or the
+/// seconds until the window of `RateLimit` ends, which the hub sends (`"api";r=0;t=123`).
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = header(headers, "retry-after")?.trim().parse().ok()?;
+    let of_window = || header(headers, "ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
+    let asked = header(headers, "retry-after").map(str::trim);
+    let seconds = match asked.map(str::parse::<f64>) {
+        Some(Ok(seconds)) => seconds,
+        Some(Err(_)) => (date(asked?)? - date(header(headers, "date")?)?) as f64,
+        None => of_window()?.parse().ok()?,
+    };
     (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(1e6)))
+}
+
+/// The seconds of `Sun, 06 Nov 1994 08:49:37 GMT` from the beginning of some year, alike for all dates (RFC 9110, 5.6.7).
+fn date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let &[_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
+    let month = MONTHS.iter().position(|known| *known == month)? as i64;
+    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
+    let parts: Vec<i64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let &[hours, minutes, seconds] = parts.as_slice() else { return None };
+    // Days by the calendar whose year begins in March (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    Some(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 }
 
 /// A header's text.
@@ -241,14 +263,27 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds() {
-        let headers = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("retry-after", ureq::http::HeaderValue::from_static(value));
-            headers
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let value = |(name, value): &(&'static str, &'static str)| {
+                (ureq::http::HeaderName::from_static(name), ureq::http::HeaderValue::from_static(value))
+            };
+            pairs.iter().map(value).collect::<HeaderMap>()
         };
+        let headers = |value: &'static str| of(&[("retry-after", value)]);
         assert_eq!(retry_after(&headers("3")), Some(Duration::from_secs(3)));
         assert_eq!(retry_after(&headers("Wed, 21 Oct 2015 07:28:00 GMT")), None);
         assert_eq!(retry_after(&headers("-1")), None);
+        let dated = |later: &'static str| of(&[("retry-after", later), ("date", "Wed, 28 Feb 2024 23:59:50 GMT")]);
+        for (later, seconds) in [
+            ("Wed, 28 Feb 2024 23:59:57 GMT", Some(7)),
+            ("Thu, 29 Feb 2024 00:00:10 GMT", Some(20)),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(86_410)),
+            ("Wed, 28 Feb 2024 23:59:49 GMT", None),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(&dated(later)), seconds.map(Duration::from_secs), "{later}");
+        }
+        assert_eq!(retry_after(&of(&[("ratelimit", "\"api\";r=0;t=30")])), Some(Duration::from_secs(30)));
     }
 }

@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 /// A list of files is never longer.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
+/// For a list or the head of a file, however steadily it trickles in.
+const SHORT_MAX: Duration = Duration::from_secs(120);
 /// From the hub's name of a file to its bytes.
 const HOPS_MAX: usize = 6;
 
@@ -107,9 +109,22 @@ pub enum TransferError {
     Final(Error),
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// The list of files.
+    List,
+    /// What a file is.
+    Head,
+    /// A file's bytes, which may take hours.
+    File,
+}
+
 /// The Hugging Face hub, or a mirror of it.
 pub struct HttpSource {
     agent: ureq::Agent,
+    /// For a whole answer that is short: a list, or the head of a file.
+    short: Duration,
     endpoint: String,
     token: Option<String>,
 }
@@ -148,16 +163,18 @@ impl HttpSource {
     /// Where `SSL_CERT_FILE` names no certificates.
     pub fn new(settings: &HubSettings) -> Result<Self> {
         let agent = http::agent(&Patience { request: None, ..settings.patience.clone() })?;
-        Ok(Self { agent, endpoint: settings.endpoint.clone(), token: settings.token.clone() })
+        let short = settings.patience.request.unwrap_or(SHORT_MAX);
+        Ok(Self { agent, short, endpoint: settings.endpoint.clone(), token: settings.token.clone() })
     }
 
     /// Asks, and follows redirects; the token goes to the hub's own place only. Returns the last answer and the headers
     /// of the first, where the hub itself says what the file is.
-    fn ask(&self, head: bool, url: &str, range: Option<u64>) -> Transfer<(Answer, HeaderMap)> {
+    fn ask(&self, what: What, url: &str, range: Option<u64>) -> Transfer<(Answer, HeaderMap)> {
         let mut url: Uri = url.parse().map_err(|_| final_error(url, "this is not a URL"))?;
         let home: Uri = self.endpoint.parse().map_err(|_| final_error(&self.endpoint, "HF_ENDPOINT is not a URL"))?;
         let mut first: Option<HeaderMap> = None;
         for _ in 0..HOPS_MAX {
+            let head = what == What::Head;
             let mut request = if head { self.agent.head(&url) } else { self.agent.get(&url) };
             if let Some(from) = range {
                 request = request.header("range", format!("bytes={from}-"));
@@ -165,7 +182,9 @@ impl HttpSource {
             if let Some(token) = self.token.as_ref().filter(|_| is_same_place(&home, &url)) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
-            let answer = request.call().map_err(|error| unanswered(&url, &error))?;
+            let time = (what != What::File).then_some(self.short);
+            let answer = request.config().timeout_global(time).build().call();
+            let answer = answer.map_err(|error| unanswered(&url, &error))?;
             let headers = first.get_or_insert_with(|| answer.headers().clone()).clone();
             let status = answer.status().as_u16();
             let location = header(answer.headers(), "location").filter(|_| matches!(status, 301..=303 | 307 | 308));
@@ -224,7 +243,7 @@ impl Source for HttpSource {
     fn list(&self, id: &HubId) -> Transfer<Listing> {
         let revision = escaped(id.revision().unwrap_or("main")).replace('/', "%2F");
         let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, id.repository());
-        let (mut answer, _) = self.ask(false, &url, None)?;
+        let (mut answer, _) = self.ask(What::List, &url, None)?;
         if !answer.status().is_success() {
             return Err(self.refuse(id, "the model", answer));
         }
@@ -240,7 +259,7 @@ impl Source for HttpSource {
     }
 
     fn stat(&self, id: &HubId, commit: &str, file: &str) -> Transfer<RemoteFile> {
-        let (answer, headers) = self.ask(true, &self.url_of(id, commit, file), None)?;
+        let (answer, headers) = self.ask(What::Head, &self.url_of(id, commit, file), None)?;
         let status = answer.status();
         if !status.is_success() && !status.is_redirection() {
             return Err(self.refuse(id, &format!("file `{file}`"), answer));
@@ -255,7 +274,7 @@ impl Source for HttpSource {
 
     fn open(&self, id: &HubId, commit: &str, file: &str, from: u64) -> Transfer<Opened> {
         let range = (from > 0).then_some(from);
-        let (answer, _) = self.ask(false, &self.url_of(id, commit, file), range)?;
+        let (answer, _) = self.ask(What::File, &self.url_of(id, commit, file), range)?;
         let from = match answer.status().as_u16() {
             200 => 0,
             206 if starts_at(answer.headers(), from) => from,
@@ -302,19 +321,48 @@ fn is_same_place(one: &Uri, other: &Uri) -> bool {
     one.scheme() == other.scheme() && one.host() == other.host() && port(one) == port(other)
 }
 
-/// Where a redirect leads. What was encrypted stays so.
+/// Where a redirect leads: a URL, or a part of one that the rest is taken for from `from` (RFC 3986, 5.2). What was encrypted
+/// stays so.
 fn follow(from: &Uri, location: &str) -> Transfer<Uri> {
     let (scheme, authority) = (from.scheme_str().unwrap_or("https"), from.authority().map_or("", |it| it.as_str()));
+    let location = location.split('#').next().unwrap_or_default();
+    let has_scheme = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
+    let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
     let absolute = match location {
+        _ if has_scheme => location.to_owned(),
         _ if location.starts_with("//") => format!("{scheme}:{location}"),
-        _ if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
-        _ => location.to_owned(),
+        _ if location.starts_with('/') => format!("{scheme}://{authority}{}", without_dots(location)),
+        _ if location.is_empty() || location.starts_with('?') => {
+            format!("{scheme}://{authority}{}{location}", from.path())
+        }
+        _ => format!("{scheme}://{authority}{}", without_dots(&format!("{folder}/{location}"))),
     };
     let to: Uri = absolute.parse().map_err(|_| final_error(location, "the hub redirects there, which is no URL"))?;
     match (scheme, to.scheme_str()) {
         ("https", Some("https")) | ("http", Some("http" | "https")) => Ok(to),
         _ => Err(final_error(location, "the hub redirects there, from an encrypted place to one that is not")),
     }
+}
+
+/// A path with its query, without `.` and `..` in the path.
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.find('?').map_or((path, ""), |at| path.split_at(at));
+    let mut parts: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    parts.pop();
+                }
+                // What ends in a dot is a folder.
+                parts.extend(is_last.then_some(""));
+            }
+            segment => parts.push(segment),
+        }
+    }
+    format!("/{}{query}", parts.join("/"))
 }
 
 /// Whether `Content-Range: bytes FROM-TO/SIZE` begins where it should.
@@ -366,8 +414,37 @@ mod tests {
         let to = |location: &str| follow(&from, location).ok().map(|uri| uri.to_string());
         assert_eq!(to("/b?c=d").as_deref(), Some("https://hub.example/b?c=d"));
         assert_eq!(to("https://cdn.example/b").as_deref(), Some("https://cdn.example/b"));
+        assert_eq!(to("//cdn.example/b").as_deref(), Some("https://cdn.example/b"));
         assert_eq!(to("http://cdn.example/b"), None);
         assert_eq!(to("file:///etc/passwd"), None);
+    }
+
+    /// The examples of RFC 3986, 5.4, as far as they are of HTTP.
+    #[test]
+    fn relative_redirects_are_resolved_against_where_they_come_from() {
+        let from = Uri::from_static("http://a/b/c/d;p?q");
+        for (location, wanted) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g/"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("g#s", "http://a/b/c/g"),
+            ("g;x?y#s", "http://a/b/c/g;x?y"),
+            (".", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("https://cdn.example/x:y", "https://cdn.example/x:y"),
+        ] {
+            assert_eq!(follow(&from, location).ok().map(|uri| uri.to_string()).as_deref(), Some(wanted), "{location}");
+        }
+        assert!(follow(&from, "file:///etc/passwd").is_err() && follow(&from, "javascript:g").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::cache::{self, Cache, Snapshot, stays_within};
 use super::http::Patience;
@@ -108,7 +109,9 @@ pub(crate) fn snapshot(model: &str, id: &HubId, fetch: bool) -> Result<Snapshot>
         let commit = pulled.id.revision().unwrap_or_default().to_owned();
         return Ok(Snapshot { commit, directory: pulled.directory });
     }
-    let others: Vec<String> = cache.commits(id).into_iter().map(|commit| format!("`{}`", id.at(&commit))).collect();
+    let whole = |commit: &String| cache::is_complete(&cache.snapshot_directory(id, commit));
+    let others = cache.commits(id).into_iter().filter(whole);
+    let others: Vec<String> = others.map(|commit| format!("`{}`", id.at(&commit))).collect();
     let instead = if others.is_empty() { String::new() } else { format!("; the cache has {}", others.join(", ")) };
     let reason = match fetch {
         true => format!(
@@ -186,6 +189,11 @@ impl Errand<'_> {
         let bytes = selection.files.iter().filter_map(|file| file.size).sum();
         tell(&Event::Chosen { id: &pinned, from: &self.endpoint, files: selection.files.len(), bytes });
         let directory = self.cache.snapshot_directory(id, &listing.commit);
+        // What is whole stays so while further files come.
+        if !cache::is_complete(&directory) {
+            let names: Vec<&str> = selection.files.iter().map(|file| file.name.as_str()).collect();
+            self.cache.begin(id, &listing.commit, &names)?;
+        }
         let (fetched, kept) = (Vec::new(), Vec::new());
         let mut pulled = Pulled { id: pinned, directory, fetched, kept, bytes: 0, skipped: selection.skipped };
         for file in selection.files {
@@ -199,6 +207,7 @@ impl Errand<'_> {
             }
             self.cache.link(id, &listing.commit, &file.name, &target.digest)?;
         }
+        self.cache.end(id, &listing.commit)?;
         self.cache.remember(id, &listing.commit)?;
         Ok(pulled)
     }
@@ -292,7 +301,7 @@ impl Errand<'_> {
             if have < target.size {
                 rounds += 1;
                 let wait = self.patience.wait(retry, asked).filter(|_| rounds < ROUNDS_MAX);
-                let wait = wait.ok_or_else(|| interrupted(target, have, &reason))?;
+                let wait = wait.ok_or_else(|| interrupted(target, have, &(reason.clone() + &asks(asked))))?;
                 tell(&Event::Again { name: target.name, reason: &reason });
                 std::thread::sleep(wait);
                 retry += 1;
@@ -312,8 +321,8 @@ impl Errand<'_> {
                 Err(TransferError::MayPass(reason, asked)) => (reason, asked),
             };
             let Some(wait) = self.patience.wait(retry, asked) else {
-                let tries = retry + 1;
-                let reason = format!("{what} did not come ({reason}; tried {tries} times): {WAY_OUT}");
+                let (tries, asked) = (retry + 1, asks(asked));
+                let reason = format!("{what} did not come ({reason}; tried {tries} times{asked}): {WAY_OUT}");
                 return Err(Error::model(&self.endpoint, reason));
             };
             tell(&Event::Again { name: what, reason: &reason });
@@ -325,6 +334,12 @@ impl Errand<'_> {
 
 /// What helps where the network does not.
 const WAY_OUT: &str = "check the network, HTTPS_PROXY and HF_ENDPOINT, or name a directory";
+
+/// That a server asks for a pause, for the end of a sentence.
+fn asks(pause: Option<Duration>) -> String {
+    let long = pause.filter(|pause| !pause.is_zero());
+    long.map_or_else(String::new, |pause| format!("; it asks to wait for {} s: try again then", pause.as_secs()))
+}
 
 fn interrupted(target: &Target<'_>, have: u64, reason: &str) -> Error {
     let Target { id, name, size, .. } = target;
