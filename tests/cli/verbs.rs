@@ -576,6 +576,8 @@ fn a_context_is_what_a_language_model_reads() {
     assert_eq!(json["citations"][0]["document"], "rust/threads.md");
     shell.run(&["search", "threads", "--neighbours", "1"]).expect_refusal(2, &["--context"]);
     shell.run(&[&context[..], &["--context-format", "yaml"]].concat()).expect_refusal(2, &["text, xml, json"]);
+}
+
 #[cfg(feature = "candle")]
 #[test]
 fn rerank_prints_a_json_line_for_each_line_that_is_not_blank() {
