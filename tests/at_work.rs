@@ -71,7 +71,7 @@ fn threads_share_runs_of_a_model_and_get_the_same_bits() {
         notes.add_many((0..200).map(|number| Document::new(number, text(number)))).unwrap();
         (db, notes)
     };
-    let limits = BatchLimits::default().batch_texts_max(16).batch_tokens_max(400);
+    let limits = BatchLimits::default().batch_texts_max(16).batch_tokens_max(400).queries_together(true);
     let (shared, one) = filled(ModelOptions::new().batches(limits));
     let (single, other) = filled(ModelOptions::new().batches(None));
     let usage = only(&shared).usage;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batcher::Batcher;
-use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
+use super::{Backend, Embedder, Embeddings, ModelSpec, WordStatistics};
 use crate::Result;
 use crate::models::{Kind, Meter, ModelOptions};
 
@@ -18,10 +18,11 @@ struct Metered {
     runs: bool,
 }
 
-/// `embedder` put to work: counted by `meter`, and with the texts of several callers together where it gains by that.
+/// `embedder` put to work: counted by `meter`, and where it is a transformer, whose runs take time, shared by callers.
 pub(crate) fn at_work(embedder: Arc<dyn Embedder>, options: &ModelOptions, meter: &Arc<Meter>) -> Arc<dyn Embedder> {
     meter.begin_copy(embedder.tokens_read());
-    let batches = options.batches.filter(|_| embedder.gains_by_batches());
+    let is_transformer = Backend::ALL.iter().any(|backend| backend.name() == embedder.spec().backend);
+    let batches = options.batches.filter(|_| is_transformer);
     let inner = match batches {
         Some(limits) => Arc::new(Batcher::counted(embedder, limits, Arc::clone(meter))),
         None => embedder,

@@ -84,8 +84,8 @@ pub trait Embedder: Send + Sync {
         None
     }
 
-    /// Whether texts of several callers should be run together ([`Batcher`]): where a query's vector depends on the query
-    /// alone, and one run of several texts is faster than several runs.
+    /// Whether queries of several callers should be run together ([`Batcher`]): where a query's vector depends on the query
+    /// alone, and one run of several is faster than several runs side by side.
     fn gains_by_batches(&self) -> bool {
         false
     }

@@ -9,8 +9,7 @@ pub struct ModelOptions {
     /// Whether a model runs one query and one full batch when it is loaded, so that the first caller does not pay for what
     /// is made at the first run. Models on servers are left alone. By default not.
     pub warm_up: bool,
-    /// How texts of callers on several threads are run together; `None` runs each call by itself. Only models that gain by
-    /// it do so, see [`crate::Embedder::gains_by_batches`].
+    /// Within which limits transformer models run the texts of several callers; `None` runs each call by itself and whole.
     pub batches: Option<BatchLimits>,
 }
 
@@ -21,7 +20,7 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    /// No warm-up; texts are run together within the default limits.
+    /// No warm-up, and the default limits.
     pub fn new() -> Self {
         Self::default()
     }
@@ -33,7 +32,7 @@ impl ModelOptions {
         self
     }
 
-    /// Within which limits texts of several callers are run together; `None` runs each call by itself.
+    /// Within which limits texts of several callers are run; `None` runs each call by itself and whole.
     #[must_use]
     pub fn batches(mut self, batches: impl Into<Option<BatchLimits>>) -> Self {
         self.batches = batches.into();
@@ -53,6 +52,10 @@ pub struct BatchLimits {
     /// How long a run of queries waits for the callers that were there at the last one; a caller who is alone never waits.
     /// 2 ms by default.
     pub wait_max: Duration,
+    /// Whether queries of several callers are run together. Unset, where the model gains by it
+    /// ([`crate::Embedder::gains_by_batches`]): on devices, and not on a CPU, whose cores several callers keep busy anyway.
+    /// Not on models that weigh words by the collection unless set, which then weigh all words alike.
+    pub queries_together: Option<bool>,
     /// Texts that may wait; further callers wait for room before they queue. 4,096 by default. A single call may be larger.
     pub queue_texts_max: usize,
 }
@@ -63,6 +66,7 @@ impl Default for BatchLimits {
             batch_tokens_max: 1024 * rayon::current_num_threads(),
             batch_texts_max: 256,
             wait_max: Duration::from_millis(2),
+            queries_together: None,
             queue_texts_max: 4096,
         }
     }
@@ -92,6 +96,13 @@ impl BatchLimits {
     #[must_use]
     pub fn wait_max(mut self, wait: Duration) -> Self {
         self.wait_max = wait;
+        self
+    }
+
+    /// Whether queries are run together, whatever the model says of it.
+    #[must_use]
+    pub fn queries_together(mut self, together: bool) -> Self {
+        self.queries_together = Some(together);
         self
     }
 

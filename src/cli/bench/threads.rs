@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use quiverdb::models::{BatchLimits, LoadHealth, ModelOptions};
+use quiverdb::models::{BatchLimits, ModelOptions};
 use quiverdb::{Collection, CollectionConfig, Database, Document, Mode, Query};
 use serde::Serialize;
 use serde_json::json;
@@ -46,6 +46,8 @@ struct Way {
     collection: Collection,
     latencies: Latencies,
     seconds: f64,
+    /// Runs of the model before any query.
+    runs_before: u64,
 }
 
 pub(super) fn run(session: &Session, arguments: &BenchThreads) -> Result<Outcome> {
@@ -63,7 +65,7 @@ pub(super) fn run(session: &Session, arguments: &BenchThreads) -> Result<Outcome
         .collect();
     let wait = Duration::try_from_secs_f64(arguments.wait_ms / 1e3);
     let wait = wait.map_err(|_| Mistake::new(format!("{} is no time in milliseconds", arguments.wait_ms)))?;
-    let together = BatchLimits::default().wait_max(wait);
+    let together = BatchLimits::default().wait_max(wait).queries_together(true);
     let mut ways = Vec::new();
     for batches in [None, Some(together)] {
         ways.push(Way::made(session, arguments, batches, &passages)?);
@@ -94,7 +96,8 @@ impl Way {
         let collection = database.collection_with("bench", CollectionConfig::new().model(model))?;
         let documents = passages.iter().enumerate();
         collection.add_many(documents.map(|(number, text)| Document::new(number as i64, text.clone())))?;
-        Ok(Self { batches, database, collection, latencies: Latencies::default(), seconds: 0.0 })
+        let runs_before = runs(&database);
+        Ok(Self { batches, database, collection, latencies: Latencies::default(), seconds: 0.0, runs_before })
     }
 
     /// Has all threads ask for their share of the time.
@@ -133,9 +136,7 @@ impl Way {
 
     fn row(&self, arguments: &BenchThreads) -> Row {
         let queries = self.latencies.count();
-        let health: Option<LoadHealth> = self.database.models().into_iter().next();
-        // Each run of passages is one of the documents' calls or a piece of one; they were all made before.
-        let runs = health.map_or(0, |health| health.usage.runs.saturating_sub(health.usage.documents.calls));
+        let runs = runs(&self.database).saturating_sub(self.runs_before);
         Row {
             together: self.batches.is_some(),
             threads: arguments.threads,
@@ -147,6 +148,11 @@ impl Way {
             model: self.collection.model().map_or_else(String::new, |spec| spec.id.clone()),
         }
     }
+}
+
+/// Runs of the only model of a database.
+fn runs(database: &Database) -> u64 {
+    database.models().iter().map(|model| model.usage.runs).sum()
 }
 
 fn table(rows: &[Row]) -> String {

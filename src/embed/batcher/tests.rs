@@ -359,3 +359,28 @@ fn many_threads_get_what_they_asked_for() {
     });
     assert_eq!(batcher.waiting(), 0);
 }
+
+#[test]
+fn queries_run_together_where_the_limits_or_else_the_model_say_so() {
+    for (gains, set, together) in
+        [(true, None, true), (false, None, false), (false, Some(true), true), (true, Some(false), false)]
+    {
+        let (seen, gate) = (Mutex::default(), Gate::default());
+        let model = Arc::new(Counting { spec: ModelSpec::new("counting", 2), gains, seen, gate });
+        let limits = set.map_or_else(limits, |set| limits().queries_together(set));
+        let batcher = Arc::new(Batcher::new(Arc::clone(&model) as Arc<dyn Embedder>, limits));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| batcher.embed_documents(&["first"]));
+            model.gate.somebody_came();
+            let query = scope.spawn(|| queries(&batcher, &["q"]));
+            while batcher.waiting() == 0 && batcher.runs() < 2 {
+                std::thread::yield_now();
+            }
+            // A query that is run by itself does not wait for the passages at work.
+            assert_eq!((batcher.waiting(), batcher.runs()), if together { (1, 1) } else { (0, 2) });
+            model.gate.open();
+            first.join().unwrap().unwrap();
+            query.join().unwrap().unwrap();
+        });
+    }
+}

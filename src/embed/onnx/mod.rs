@@ -355,7 +355,7 @@ impl Engine for Onnx {
     }
 
     fn gains_by_batches(&self) -> bool {
-        !self.alone
+        !self.alone && self.device != "cpu"
     }
 
     /// Its files, once for each session: an estimate, because the runtime tells nothing and shares nothing between them.

@@ -61,9 +61,10 @@ pub(crate) trait Engine: Send + Sync {
     /// Numbers in a row.
     fn width(&self) -> usize;
 
-    /// Whether running several texts together is faster than one after the other.
+    /// Whether running texts of several callers together is faster than side by side: on a device, and not on a CPU, whose
+    /// cores several callers keep busy by themselves (the figures are in [`crate::embed::batcher`]).
     fn gains_by_batches(&self) -> bool {
-        true
+        self.device() != "cpu"
     }
 
     /// The bytes that its weights take in memory by its own account, where it has another than that of f32.
