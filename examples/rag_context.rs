@@ -46,6 +46,7 @@ fn passage_of(hit: Hit) -> Passage {
         heading: hit.heading,
         start: hit.start,
         end: hit.end,
+        page: hit.page,
         text: hit.text,
     }
 }

@@ -35,9 +35,9 @@ pub struct CollectionConfig {
     pub(crate) language: Option<Language>,
 }
 
-/// How text is split.
+/// How text is split. In JSON and on the command line `auto`, `plain`, `markdown`, or `code:` and a language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "String", try_from = "String")]
 pub enum ChunkerKind {
     /// By the document's media type where it is known ([`ChunkerKind::for_media_type`]), else by a look at the text.
     #[default]
@@ -46,18 +46,124 @@ pub enum ChunkerKind {
     Plain,
     /// At headings and blocks; every chunk knows the headings above it.
     Markdown,
+    /// At the items, statements and blocks of a program. Needs the feature `code`; without it as [`ChunkerKind::Plain`].
+    Code(CodeLanguage),
 }
 
+/// A programming language whose grammar is known (with the feature `code`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names of languages say it all")]
+pub enum CodeLanguage {
+    Bash,
+    C,
+    CSharp,
+    Cpp,
+    Go,
+    Java,
+    JavaScript,
+    Php,
+    Python,
+    Ruby,
+    Rust,
+    TypeScript,
+}
+
+impl CodeLanguage {
+    /// Every language.
+    pub const ALL: [Self; 12] = [
+        Self::Bash,
+        Self::C,
+        Self::CSharp,
+        Self::Cpp,
+        Self::Go,
+        Self::Java,
+        Self::JavaScript,
+        Self::Php,
+        Self::Python,
+        Self::Ruby,
+        Self::Rust,
+        Self::TypeScript,
+    ];
+
+    /// Its name in JSON and on the command line, and the `language` in the metadata of its files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::C => "c",
+            Self::CSharp => "csharp",
+            Self::Cpp => "cpp",
+            Self::Go => "go",
+            Self::Java => "java",
+            Self::JavaScript => "javascript",
+            Self::Php => "php",
+            Self::Python => "python",
+            Self::Ruby => "ruby",
+            Self::Rust => "rust",
+            Self::TypeScript => "typescript",
+        }
+    }
+
+    /// The language of a media type such as `text/x-rust`.
+    pub fn of_media_type(essence: &str) -> Option<Self> {
+        let essence = essence.to_ascii_lowercase();
+        let name = match essence.strip_prefix("text/x-").or_else(|| essence.strip_prefix("text/"))? {
+            "c++" => "cpp",
+            "shellscript" => "bash",
+            name => name,
+        };
+        Self::ALL.into_iter().find(|language| language.name() == name)
+    }
+}
+
+impl From<ChunkerKind> for String {
+    fn from(kind: ChunkerKind) -> Self {
+        match kind {
+            ChunkerKind::Auto => "auto".to_owned(),
+            ChunkerKind::Plain => "plain".to_owned(),
+            ChunkerKind::Markdown => "markdown".to_owned(),
+            ChunkerKind::Code(language) => format!("code:{}", language.name()),
+        }
+    }
+}
+
+impl TryFrom<String> for ChunkerKind {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let plain = [Self::Auto, Self::Plain, Self::Markdown];
+        let kinds = || plain.into_iter().chain(CodeLanguage::ALL.map(Self::Code));
+        kinds().find(|kind| String::from(*kind) == name).ok_or_else(|| {
+            let all: Vec<String> = kinds().map(|kind| format!("`{}`", String::from(kind))).collect();
+            format!("unknown variant `{name}`, expected one of {}", all.join(", "))
+        })
+    }
+}
+
+/// Media types whose readers write Markdown.
+const MARKDOWN: [&str; 10] = [
+    "text/markdown",
+    "text/html",
+    "application/xhtml+xml",
+    "application/epub+zip",
+    "application/vnd.oasis.opendocument.text",
+    "application/vnd.oasis.opendocument.spreadsheet",
+    "application/vnd.oasis.opendocument.presentation",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+];
+
 impl ChunkerKind {
-    /// What [`ChunkerKind::Auto`] means for a media type; any other kind stays what it is.
+    /// What [`ChunkerKind::Auto`] means for a media type; any other kind stays what it is. Markdown is what our readers make
+    /// of web pages and office files; source code is cut by its grammar where that is known.
     #[must_use]
     pub fn for_media_type(self, media_type: &str) -> Self {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         match self {
-            Self::Auto if essence.eq_ignore_ascii_case("text/markdown") => Self::Markdown,
+            Self::Auto if MARKDOWN.iter().any(|markdown| essence.eq_ignore_ascii_case(markdown)) => Self::Markdown,
             Self::Auto if essence.is_empty() => Self::Auto,
-            Self::Auto => Self::Plain,
-            Self::Plain | Self::Markdown => self,
+            Self::Auto => CodeLanguage::of_media_type(essence).map_or(Self::Plain, Self::Code),
+            Self::Plain | Self::Markdown | Self::Code(_) => self,
         }
     }
 }

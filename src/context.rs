@@ -27,6 +27,8 @@ pub struct Passage {
     pub start: usize,
     /// The byte after its last.
     pub end: usize,
+    /// The page on which it begins, where the document has pages ([`crate::Hit::page`]).
+    pub page: Option<usize>,
     /// Its text.
     pub text: String,
 }
@@ -134,6 +136,9 @@ pub struct Citation {
     pub start: usize,
     /// The byte after its last.
     pub end: usize,
+    /// The page on which it begins, where the document has pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<usize>,
 }
 
 /// Builds a context of at most `budget_tokens`, as `count` counts them, from passages in order of relevance.
@@ -174,6 +179,7 @@ pub fn context(
         document: block.document.clone(),
         start: block.start,
         end: block.end,
+        page: block.page,
     };
     Context { text, citations: blocks.iter().enumerate().map(cite).collect(), tokens }
 }
@@ -283,7 +289,11 @@ fn render(blocks: &[Passage], format: ContextFormat) -> String {
 fn render_text(blocks: &[Passage]) -> String {
     let one = |(at, block): (usize, &Passage)| {
         let place = place(block.title.as_deref(), &block.heading);
-        let name = if place.is_empty() { block.document.clone() } else { format!("{place} ({})", block.document) };
+        let source = match block.page {
+            Some(page) => format!("{}, page {page}", block.document),
+            None => block.document.clone(),
+        };
+        let name = if place.is_empty() { source } else { format!("{place} ({source})") };
         format!("[{}] {}\n{}", at + 1, name.replace(['\n', '\r'], " "), block.text.trim_end())
     };
     blocks.iter().enumerate().map(one).collect::<Vec<_>>().join("\n\n")
@@ -301,13 +311,16 @@ pub fn place(title: Option<&str>, heading: &str) -> String {
 
 fn render_xml(blocks: &[Passage]) -> String {
     let mut xml = String::from("<context>\n");
-    for (at, Passage { document, title, heading, start, end, text }) in blocks.iter().enumerate() {
+    for (at, Passage { document, title, heading, start, end, page, text }) in blocks.iter().enumerate() {
         xml.push_str(&format!("<passage number=\"{}\" document=\"{}\"", at + 1, xml_escaped(document, true)));
         if let Some(title) = title {
             xml.push_str(&format!(" title=\"{}\"", xml_escaped(title, true)));
         }
         if !heading.is_empty() {
             xml.push_str(&format!(" heading=\"{}\"", xml_escaped(heading, true)));
+        }
+        if let Some(page) = page {
+            xml.push_str(&format!(" page=\"{page}\""));
         }
         xml.push_str(&format!(" start=\"{start}\" end=\"{end}\">\n{}\n</passage>\n", xml_escaped(text, false)));
     }
@@ -346,6 +359,8 @@ struct JsonPassage<'a> {
     title: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     heading: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<usize>,
     start: usize,
     end: usize,
     text: &'a str,
@@ -353,8 +368,9 @@ struct JsonPassage<'a> {
 
 fn render_json(blocks: &[Passage]) -> String {
     let passages = blocks.iter().enumerate().map(|(at, block)| {
-        let Passage { document, title, heading, start, end, text } = block;
-        JsonPassage { number: at + 1, document, title: title.as_deref(), heading, start: *start, end: *end, text }
+        let Passage { document, title, heading, start, end, page, text } = block;
+        let (number, title) = (at + 1, title.as_deref());
+        JsonPassage { number, document, title, heading, page: *page, start: *start, end: *end, text }
     });
     let context = JsonContext { passages: passages.collect() };
     // Strings and numbers only: there is nothing in it that JSON could not hold.
@@ -369,7 +385,7 @@ mod tests {
 
     fn passage(document: &str, start: usize, end: usize) -> Passage {
         let text = DOCUMENT[start..end].to_owned();
-        Passage { document: document.into(), title: None, heading: String::new(), start, end, text }
+        Passage { document: document.into(), title: None, heading: String::new(), start, end, page: None, text }
     }
 
     fn words(text: &str) -> usize {
@@ -455,11 +471,12 @@ mod tests {
             heading: "H > I".into(),
             start: 0,
             end: 12,
+            page: Some(3),
             text: "if a < b \0&".into(),
         };
         let built = context(&[odd], 100, &words, ContextFormat::Xml);
         let expected = "<context>\n<passage number=\"1\" document=\"a&quot;&lt;b&gt;\" title=\"x &amp; y&#10;\" \
-                        heading=\"H &gt; I\" start=\"0\" end=\"12\">\nif a &lt; b \u{fffd}&amp;\n</passage>\n</context>";
+                        heading=\"H &gt; I\" page=\"3\" start=\"0\" end=\"12\">\nif a &lt; b \u{fffd}&amp;\n</passage>\n</context>";
         assert_eq!(built.text, expected);
     }
 
@@ -480,8 +497,10 @@ mod tests {
         let built = context(std::slice::from_ref(&titled), 100, &words, ContextFormat::Text);
         assert!(built.text.starts_with("[1] Book > One (a.md)\n"));
         titled.heading = "Part".into();
+        titled.page = Some(7);
         let built = context(&[titled], 100, &words, ContextFormat::Text);
-        assert!(built.text.starts_with("[1] Book > Part (a.md)\n"));
+        assert!(built.text.starts_with("[1] Book > Part (a.md, page 7)\n"));
+        assert_eq!(built.citations[0].page, Some(7));
         assert_eq!(place(Some("Book"), "Bookshelves > Oak"), "Book > Bookshelves > Oak");
         assert_eq!(
             (place(None, "Part"), place(Some("Book"), ""), place(Some(""), "")),

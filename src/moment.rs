@@ -49,6 +49,12 @@ fn day(year: i64, month: i64, day_of_month: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
+/// `2024-02-29` of a day counted from 1970-01-01.
+#[cfg(feature = "documents")]
+pub(crate) fn day_of(day: i64) -> Option<String> {
+    date(day).map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}"))
+}
+
 /// As [`rfc3339`], of milliseconds since 1970, which are told where there are any.
 pub(crate) fn rfc3339_of_millis(millis: u64) -> Option<String> {
     let seconds = rfc3339(of_millis(millis)?)?;

@@ -5,6 +5,7 @@
 //! document id and chunk; what a query in the query syntax does not let through is no hit in any mode; all of a query
 //! takes place in one vector space.
 
+pub(crate) mod pages;
 mod second_look;
 
 use std::cmp::Ordering;
@@ -60,7 +61,8 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
         depth *= 4;
     };
     let fused = Instant::now();
-    let hits = ranked.into_iter().map(Candidate::into_hit).collect();
+    let mut hits: Vec<Hit> = ranked.into_iter().map(Candidate::into_hit).collect();
+    pages::number(snapshot, &mut hits)?;
 
     let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
     let reranking = second_look.map_or(Duration::ZERO, |look| look.spent());
@@ -437,6 +439,7 @@ impl Candidate {
             text: passage.text,
             title: passage.title,
             heading: passage.heading,
+            page: None,
             metadata: Value::Object(passage.metadata),
             score,
             scores,

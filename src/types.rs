@@ -494,6 +494,10 @@ pub struct Hit {
     /// The headings above the passage, outermost first, joined by ` > `.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub heading: String,
+    /// The page (of slides, the slide) on which the passage begins, from 1, where the document's text has pages: as many
+    /// form feeds as the number `pages` in its metadata says, less one. Texts of PDF files and slides have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<usize>,
     /// The document's metadata.
     pub metadata: Value,
     /// The score that orders the hits: larger is better. Of a hit that a reranker was asked about and did not judge 0, in the
@@ -619,7 +623,7 @@ pub struct AddReport {
 
 impl AddReport {
     /// Counts what another report of the same run counts.
-    pub(crate) fn take_up(&mut self, other: Self) {
+    pub fn take_up(&mut self, other: Self) {
         let Self {
             added,
             replaced,

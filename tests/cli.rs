@@ -2,6 +2,7 @@
 
 mod adding;
 mod benches;
+mod folders;
 mod upkeep;
 mod verbs;
 

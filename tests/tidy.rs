@@ -33,7 +33,7 @@ const EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Crates that stay behind one folder, so that their types do not leak.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("redb", &["storage/src/"]),
     ("tantivy", &["storage/src/text/"]),
     ("tantivy_fst", &["storage/src/text/"]),
@@ -44,6 +44,11 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("text_splitter", &["src/chunk/"]),
     ("ureq", &["src/models/"]),
     ("hf_hub", &["src/models/cache.rs"]),
+    ("html5gum", &["src/formats/html/"]),
+    ("quick_xml", &["src/formats/office/"]),
+    ("zip", &["src/formats/office/"]),
+    ("hayro_interpret", &["src/formats/pdf/"]),
+    ("notify", &["src/cli/watch.rs"]),
     ("clap", &["src/cli/"]),
     ("indicatif", &["src/cli/"]),
     ("anyhow", &["src/cli/", "src/main.rs", "examples/", "tests/", "benches/"]),

@@ -30,10 +30,11 @@ struct Group {
     label: Path,
 }
 
-pub(super) fn chunks(measure: &Measure<'_>, limits: Limits) -> Vec<Chunk> {
-    let headings = headings(measure.text);
+pub(super) fn chunks(measure: &Measure<'_>, stretch: Range<usize>, limits: Limits) -> Vec<Chunk> {
+    let mut headings = headings(&measure.text[stretch.clone()]);
+    headings.iter_mut().for_each(|heading| heading.start += stretch.start);
     let small = SMALL_TOKENS.min(limits.tokens_max / 4);
-    let groups = adopt(measure, sections(measure, &headings), small);
+    let groups = adopt(measure, sections(measure, stretch, &headings), small);
     let groups = join(measure, groups, limits.tokens_max, |a, b| a.tokens < small && b.tokens < small);
     let groups = join(measure, groups, limits.tokens_max, |a, b| a.tokens < small || b.tokens < small);
     let mut chunks = Vec::new();
@@ -52,13 +53,13 @@ fn heading_path(headings: &[Heading], path: &[usize]) -> String {
 }
 
 /// The text before the first heading, and then one section a heading.
-fn sections(measure: &Measure<'_>, headings: &[Heading]) -> Vec<Group> {
+fn sections(measure: &Measure<'_>, stretch: Range<usize>, headings: &[Heading]) -> Vec<Group> {
     let section = |range: Range<usize>, path: Path| {
         let tokens = measure.tokens(range.clone());
         Group { range, tokens, root: path.clone(), label: path }
     };
-    let first = headings.first().map_or(measure.text.len(), |heading| heading.start);
-    let preamble = measure.trimmed(0..first).map(|range| section(range.start..first, Path::new()));
+    let first = headings.first().map_or(stretch.end, |heading| heading.start);
+    let preamble = measure.trimmed(stretch.start..first).map(|range| section(range.start..first, Path::new()));
     let mut sections: Vec<Group> = preamble.into_iter().collect();
     let mut path = Path::new();
     for (at, heading) in headings.iter().enumerate() {
@@ -66,7 +67,7 @@ fn sections(measure: &Measure<'_>, headings: &[Heading]) -> Vec<Group> {
             path.pop();
         }
         path.push(at);
-        let end = headings.get(at + 1).map_or(measure.text.len(), |next| next.start);
+        let end = headings.get(at + 1).map_or(stretch.end, |next| next.start);
         sections.push(section(heading.start..end, path.clone()));
     }
     sections

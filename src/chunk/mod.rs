@@ -12,6 +12,7 @@
 //!
 //! It does not tokenise: the caller hands in the token ranges of the whole document, once.
 
+mod code;
 mod markdown;
 mod measure;
 mod plain;
@@ -20,7 +21,7 @@ mod split;
 use std::ops::Range;
 
 use self::measure::Measure;
-pub use crate::config::ChunkerKind;
+pub use crate::config::{ChunkerKind, CodeLanguage};
 
 /// The chunk size of a collection that does not say otherwise, in tokens.
 pub const TOKENS_MAX_DEFAULT: usize = 256;
@@ -55,13 +56,46 @@ pub fn chunk(
     let measure = Measure::new(text, token_ranges);
     let tokens_max = tokens_max.max(1);
     let limits = Limits { tokens_max, overlap: overlap.min(tokens_max / 2) };
-    let chunks = match kind {
-        ChunkerKind::Auto if crate::markdown::looks_like_markdown(text) => markdown::chunks(&measure, limits),
-        ChunkerKind::Auto | ChunkerKind::Plain => plain::chunks(&measure, limits),
-        ChunkerKind::Markdown => markdown::chunks(&measure, limits),
+    let whole = || std::iter::once(0..text.len()).collect();
+    let kind = match kind {
+        ChunkerKind::Auto if crate::markdown::looks_like_markdown(text) => ChunkerKind::Markdown,
+        ChunkerKind::Auto => ChunkerKind::Plain,
+        kind => kind,
+    };
+    let stretches: Vec<Range<usize>> = if text.contains(PAGE_BREAK) { pages(&measure, limits) } else { whole() };
+    let chunks: Vec<Chunk> = match kind {
+        ChunkerKind::Code(language) => code::chunks(&measure, limits, language),
+        ChunkerKind::Markdown => {
+            stretches.into_iter().flat_map(|stretch| markdown::chunks(&measure, stretch, limits)).collect()
+        }
+        ChunkerKind::Auto | ChunkerKind::Plain => {
+            stretches.into_iter().flat_map(|stretch| plain::chunks(&measure, stretch, limits)).collect()
+        }
     };
     debug_assert!(first_gap(text, &chunks).is_none(), "text outside of every chunk: {:?}", first_gap(text, &chunks));
     chunks
+}
+
+/// What parts pages.
+const PAGE_BREAK: char = '\u{c}';
+/// A page below this many tokens joins the next, or below a quarter of a chunk where that is less.
+const PAGE_TOKENS_MIN: usize = 16;
+
+/// The stretches between form feeds (of PDF files, slides, RFCs); consecutive, and together the whole text. A passage stays
+/// on one page, so that it can be cited by it, unless the page is next to empty.
+fn pages(measure: &Measure<'_>, limits: Limits) -> Vec<Range<usize>> {
+    let small = PAGE_TOKENS_MIN.min(limits.tokens_max / 4);
+    let mut pages: Vec<Range<usize>> = Vec::new();
+    let mut start = 0;
+    for page in measure.text.split_inclusive(PAGE_BREAK) {
+        let range = start..start + page.len();
+        start = range.end;
+        match pages.last_mut() {
+            Some(last) if measure.tokens(last.clone()) < small => last.end = range.end,
+            Some(_) | None => pages.push(range),
+        }
+    }
+    pages
 }
 
 /// What a chunk may hold, in tokens.

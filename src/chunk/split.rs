@@ -10,10 +10,16 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "code")]
+use text_splitter::CodeSplitter;
 use text_splitter::{ChunkCapacity, ChunkConfig, MarkdownSplitter, TextSplitter};
 
 use super::Limits;
+#[cfg(feature = "code")]
+use super::code::grammar;
 use super::measure::Measure;
+#[cfg(feature = "code")]
+use crate::config::CodeLanguage;
 use crate::markdown::has_prose;
 
 /// The length of a window, in chunks of full size: long enough that what is done twice does not count (one in 16).
@@ -27,6 +33,8 @@ const CRUMB_TOKENS: usize = 40;
 pub(super) enum Syntax {
     Plain,
     Markdown,
+    #[cfg(feature = "code")]
+    Code(CodeLanguage),
 }
 
 /// Cuts a stretch into ranges of at most `limits.tokens_max` tokens; one range where it fits, none where it is blank.
@@ -139,6 +147,12 @@ fn split_window(
     match syntax {
         Syntax::Plain => TextSplitter::new(config).chunk_indices(text).map(place).flat_map(fit).collect(),
         Syntax::Markdown => MarkdownSplitter::new(config).chunk_indices(text).map(place).flat_map(fit).collect(),
+        #[cfg(feature = "code")]
+        Syntax::Code(language) => {
+            let splitter =
+                CodeSplitter::new(grammar(language), config).expect("tree-sitter knows these versions of grammars");
+            splitter.chunk_indices(text).map(place).flat_map(fit).collect()
+        }
     }
 }
 

@@ -91,6 +91,7 @@ fn texts() -> impl Strategy<Value = String> {
         "👩\u{200d}👩\u{200d}👧",
         "\u{a0}",
         "\u{2028}",
+        "\u{c}",
         "\0",
         "x",
         "ไทยไทย",
@@ -243,9 +244,66 @@ fn a_megabyte_on_one_line_is_cut_in_linear_time() {
 }
 
 #[test]
+fn passages_stay_on_their_page_unless_it_is_next_to_empty() {
+    let page = |number| format!("Page {number}. {}", "Plain words that fill it. ".repeat(20));
+    let text = format!("{}\n\n\u{c}{}\n\n\u{c}Three words only.\n\n\u{c}{}", page(1), page(2), page(4));
+    let chunks = check(&text, ChunkerKind::Plain, 256, 32, &words(&text));
+    let begins: Vec<&str> = chunks.iter().map(|chunk| &text[chunk.start..][..6]).collect();
+    assert_eq!(begins, ["Page 1", "Page 2", "Three "]);
+    let feeds = "a\u{c}".repeat(100_000);
+    assert!(check(&feeds, ChunkerKind::Plain, 256, 32, &words(&feeds)).len() < 8_000);
+}
+
+#[test]
 fn auto_follows_the_media_type() {
     assert_eq!(ChunkerKind::Auto.for_media_type("text/markdown; charset=utf-8"), ChunkerKind::Markdown);
-    assert_eq!(ChunkerKind::Auto.for_media_type("text/x-python"), ChunkerKind::Plain);
+    assert_eq!(ChunkerKind::Auto.for_media_type("text/html"), ChunkerKind::Markdown);
+    assert_eq!(ChunkerKind::Auto.for_media_type("text/x-python"), ChunkerKind::Code(CodeLanguage::Python));
+    assert_eq!(ChunkerKind::Auto.for_media_type("application/pdf"), ChunkerKind::Plain);
     assert_eq!(ChunkerKind::Auto.for_media_type(""), ChunkerKind::Auto);
     assert_eq!(ChunkerKind::Plain.for_media_type("text/markdown"), ChunkerKind::Plain);
+}
+
+#[cfg(feature = "code")]
+#[test]
+fn code_is_cut_between_its_items() {
+    let body = "    let sum = numbers.iter().map(|number| number * 2).sum::<u32>();\n\n".repeat(2);
+    let item = |number| format!("/// Item {number}.\nfn item_{number}(numbers: &[u32]) {{\n{body}}}\n\n");
+    let text: String = (0..60).map(item).collect();
+    let begun = |chunks: &[Chunk]| {
+        let is_item = |chunk: &&Chunk| text[chunk.start..].starts_with("/// Item");
+        100 * chunks.iter().filter(is_item).count() / chunks.len()
+    };
+    let code = begun(&check(&text, ChunkerKind::Code(CodeLanguage::Rust), 128, 16, &words(&text)));
+    let plain = begun(&check(&text, ChunkerKind::Plain, 128, 16, &words(&text)));
+    assert!(code >= 90 && code > plain, "{code} of 100 chunks begin with an item; as lines, {plain}");
+}
+
+/// With the feature and without: no text is lost, and none takes long.
+#[test]
+fn code_of_every_language_may_be_anything() {
+    let texts = [
+        "(".repeat(8_000),
+        "{[<".repeat(2_000),
+        "fn f() { g(\"".repeat(300),
+        "if x:\n  y = ```".repeat(300),
+        "\0\u{feff}漢字 => <?php /* ".repeat(300),
+    ];
+    for language in CodeLanguage::ALL {
+        for text in &texts {
+            let begun = std::time::Instant::now();
+            check(text, ChunkerKind::Code(language), 64, 8, &words(text));
+            assert!(begun.elapsed().as_secs() < 60, "{language:?} {text:.10}: {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[test]
+fn kinds_have_names() {
+    for kind in [ChunkerKind::Auto, ChunkerKind::Code(CodeLanguage::CSharp)] {
+        let name = String::from(kind);
+        assert_eq!(ChunkerKind::try_from(name.clone()), Ok(kind), "{name}");
+    }
+    let error = ChunkerKind::try_from("code:cobol".to_owned()).unwrap_err();
+    assert!(error.contains("`code:cobol`") && error.contains("`code:rust`"), "{error}");
 }

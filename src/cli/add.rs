@@ -4,21 +4,25 @@ use anyhow::Result;
 use quiverdb::{Collection, CollectionConfig, Database};
 
 use super::args::Add;
-use super::intake::{describe, take_in};
+use super::intake::{How, describe, take_in};
 use super::operate::sealing_note;
 use super::output::{Format, note};
 use super::session::{Mistake, Outcome, Session};
-use super::sources;
+use super::{sources, watch};
 
 /// Rejected documents that are listed for people; the rest is counted.
-const REJECTED_SHOWN_MAX: usize = 20;
+pub(crate) const REJECTED_SHOWN_MAX: usize = 20;
 
 /// `quiver add`.
 pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
     // Before the database, so that a mistyped path does not make one.
     let sources = sources::open(&arguments.paths)?;
+    if arguments.watch {
+        return watch::run(session, &sources, &|| target(session, arguments));
+    }
     let collection = if arguments.dry_run { rehearsal(session, arguments)? } else { target(session, arguments)? };
-    let intake = take_in(&collection, &sources, arguments.sync, arguments.dry_run)?;
+    let how = How { sync: arguments.sync, dry_run: arguments.dry_run, goes_on: false };
+    let intake = take_in(&collection, &sources, how)?;
     let report = &intake.report;
     if session.output.format == Format::People {
         intake.list_rejected(REJECTED_SHOWN_MAX);

@@ -34,8 +34,8 @@ const DOCUMENTS_HELP: &str = r#"A line of JSONL is a document:
   {"id": 7, "text": "...", "title": "...", "metadata": {"year": 2024}, "vector": [0.1, ...]}
 `_id` may stand for `id`; a title, metadata and a vector may be left out, and the text where there is a vector. Other keys
 become metadata. "vectors": {"image": [...]} brings the vectors of further spaces; each external one needs its own.
-"expires_at": "2030-01-31T12:00:00Z" (or seconds since 1970) hides the document from then on. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore
-or .ignore name are left out."#;
+"expires_at": "2030-01-31T12:00:00Z" (or seconds since 1970) hides the document from then on. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore,
+.ignore or .quiverignore name are left out."#;
 
 const FILTERS_HELP: &str = r#"Filters:
   year >= 2020 AND lang IN ('en', 'de')        = != < <= > >=, IN, NOT IN
@@ -384,7 +384,8 @@ impl Ranking {
 #[derive(Args)]
 #[command(after_help = DOCUMENTS_HELP)]
 pub(crate) struct Add {
-    /// Files (text, Markdown, code, JSON, JSONL) and folders; `-` reads JSONL documents from stdin
+    /// Files (text, Markdown, code, HTML, Word, OpenDocument, slides, sheets, EPUB, PDF, JSON, JSONL) and folders; `-` reads
+    /// JSONL documents from stdin
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -395,6 +396,9 @@ pub(crate) struct Add {
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Go on, with --sync, whenever something changes, until Ctrl-C; a line for each change (of JSON with --json)
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
     /// The model of a new collection: `builtin`, a directory, owner/name of the hub, or http://host/v1#name; that of an
     /// existing one must be the same
     #[arg(long, value_name = "M")]
@@ -500,7 +504,7 @@ pub(crate) struct CreateCollection {
     #[arg(long, value_name = "N")]
     pub(crate) chunk_overlap: Option<usize>,
     /// How text is split [default: auto]
-    #[arg(long, value_parser = by_name::<ChunkerKind>, value_name = "auto|plain|markdown")]
+    #[arg(long, value_parser = by_name::<ChunkerKind>, value_name = "auto|plain|markdown|code:LANGUAGE")]
     pub(crate) chunker: Option<ChunkerKind>,
     /// The language whose words are stemmed: english, german, french, ..., or none [default: english]
     #[arg(long, value_parser = by_name::<Language>, value_name = "LANGUAGE")]

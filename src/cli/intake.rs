@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
+use quiverdb::formats::{self, Loaded};
 use quiverdb::types::Rejected;
 use quiverdb::{AddOptions, AddReport, Collection, Document, DocumentId};
 use serde_json::Value;
@@ -50,7 +51,9 @@ impl Intake {
     pub(crate) fn warn(&self) {
         if self.lossy > 0 {
             let documents = count(self.lossy, "document");
-            note(&format!("{documents} of invalid UTF-8, read with replacement characters; filter: lossy = true"));
+            note(&format!(
+                "{documents} with bytes that are no text (no UTF-8, say), read with replacement characters; filter: lossy = true"
+            ));
         }
         if self.interrupted {
             note("stopped; what was added stays, and the same command goes on from there");
@@ -58,9 +61,62 @@ impl Intake {
     }
 }
 
+/// How documents are taken in.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct How {
+    /// Whether documents that came from the sources and are gone are removed.
+    pub(crate) sync: bool,
+    /// Whether nothing is written.
+    pub(crate) dry_run: bool,
+    /// Whether more follows, so that Ctrl-C is still listened to afterwards.
+    pub(crate) goes_on: bool,
+}
+
 /// Adds the documents of these sources. With `sync`, documents that came from them and are gone are
 /// removed. With `dry_run`, nothing is written.
-pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dry_run: bool) -> Result<Intake> {
+pub(crate) fn take_in(collection: &Collection, sources: &Sources, how: How) -> Result<Intake> {
+    let mut taken = add(collection, sources.documents(), how)?;
+    if how.sync && !taken.interrupted {
+        // A file that was renamed meanwhile may be where the walk had been: it must be in before its old name goes.
+        let late = sources.late();
+        if !late.is_empty() {
+            taken.merge(add(collection, late.into_iter(), how)?);
+        }
+    }
+    if !how.goes_on {
+        taken.interrupted |= progress::stop_listening();
+    }
+    let Taken { mut report, seen, lossy, interrupted } = taken;
+    if how.sync && !interrupted {
+        let gone = gone(collection, sources.roots(), &sources.visited(), &seen, &report)?;
+        report.removed = gone.len() as u64;
+        if !how.dry_run && !gone.is_empty() {
+            report.removed = collection.delete_many(&gone)?;
+        }
+    }
+    Ok(Intake { report, interrupted, lossy })
+}
+
+/// What one run took.
+pub(crate) struct Taken {
+    pub(crate) report: AddReport,
+    /// The ids of all documents that were read.
+    pub(crate) seen: HashSet<DocumentId>,
+    lossy: u64,
+    interrupted: bool,
+}
+
+impl Taken {
+    fn merge(&mut self, other: Self) {
+        self.report.take_up(other.report);
+        self.seen.extend(other.seen);
+        self.lossy += other.lossy;
+        self.interrupted |= other.interrupted;
+    }
+}
+
+/// Adds documents, with progress on the way.
+pub(crate) fn add(collection: &Collection, documents: impl Iterator<Item = Loaded>, how: How) -> Result<Taken> {
     let cancel = progress::stop_on_ctrl_c();
     let spinner = progress::spinner("reading");
     let written = AtomicU64::new(0);
@@ -68,35 +124,28 @@ pub(crate) fn take_in(collection: &Collection, sources: &Sources, sync: bool, dr
         spinner.set_message(so_far(report));
         written.store(report.added + report.replaced, Ordering::Relaxed);
     };
+    let dry_run = how.dry_run;
     let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel), ..AddOptions::default() };
     let (mut seen, mut lossy) = (HashSet::new(), 0);
-    let documents = sources.documents().inspect(|document| {
+    let documents = documents.inspect(|document| {
         let Ok(document) = document else { return };
         lossy += u64::from(document.metadata.get("lossy") == Some(&Value::Bool(true)));
-        if sync {
+        if how.sync {
             seen.insert(document.id.clone());
         }
     });
     let added = collection.add_with(documents, &options);
     spinner.finish_and_clear();
-    let mut report = added.inspect_err(|_| {
+    let report = added.inspect_err(|_| {
         let written = written.load(Ordering::Relaxed);
-        if written > 0 && !dry_run {
+        if written > 0 && !how.dry_run {
             note(&format!(
                 "{} went in before the error; the same command goes on from there",
                 count(written, "document")
             ));
         }
     })?;
-    let interrupted = progress::stop_listening();
-    if sync && !interrupted {
-        let gone = gone(collection, sources.roots(), &seen, &report)?;
-        report.removed = gone.len() as u64;
-        if !dry_run && !gone.is_empty() {
-            report.removed = collection.delete_many(&gone)?;
-        }
-    }
-    Ok(Intake { report, interrupted, lossy })
+    Ok(Taken { report, seen, lossy, interrupted: cancel.load(Ordering::Relaxed) })
 }
 
 fn so_far(report: &AddReport) -> String {
@@ -105,27 +154,36 @@ fn so_far(report: &AddReport) -> String {
 }
 
 /// Documents that came from one of the roots and were not seen there this time. What could not be read this time is
-/// not gone: not a rejected file, not what lies in a rejected folder, not the rows of a file with a rejected row.
+/// not gone: not a rejected file, not what lies in a rejected folder, not the rows of a file with a rejected row, nothing
+/// below a folder that is itself not there, and no file that is there all the same.
 fn gone(
     collection: &Collection,
     roots: &[PathBuf],
+    visited: &HashSet<PathBuf>,
     seen: &HashSet<DocumentId>,
     report: &AddReport,
 ) -> Result<Vec<DocumentId>> {
-    // Whether a number is a row's or part of the file's name cannot be told, so both are spared.
-    let readings = |entry: &'_ Rejected| [entry.source.clone(), without_row(&entry.source).to_owned()];
-    let unread: Vec<PathBuf> = report.rejected.iter().flat_map(readings).map(PathBuf::from).collect();
+    let unread = unread(&report.rejected);
+    let present: HashSet<PathBuf> = roots.iter().flat_map(|root| formats::files(root)).filter_map(Result::ok).collect();
     let mut gone = Vec::new();
     for document in collection.scan()? {
         let document = document?;
         let Some(source) = source(&document) else { continue };
         let ours = roots.iter().any(|root| source.starts_with(root));
         let unread = || unread.iter().any(|path| source.starts_with(path) || source.ends_with(path));
-        if ours && !seen.contains(&document.id) && !unread() {
+        let came = || present.contains(source) && !visited.contains(source);
+        if ours && !seen.contains(&document.id) && !unread() && !came() {
             gone.push(document.id);
         }
     }
     Ok(gone)
+}
+
+/// The files and folders that rejections speak of.
+pub(crate) fn unread(rejected: &[Rejected]) -> Vec<PathBuf> {
+    // Whether a number is a row's or part of the file's name cannot be told, so both are spared.
+    let readings = |entry: &'_ Rejected| [entry.source.clone(), without_row(&entry.source).to_owned()];
+    rejected.iter().flat_map(readings).map(PathBuf::from).collect()
 }
 
 /// `rows.jsonl:7` without its line, `rows.json#7` without its place in the array.
@@ -136,7 +194,8 @@ fn without_row(source: &str) -> &str {
     }
 }
 
-fn source(document: &Document) -> Option<&Path> {
+/// The file that a document says it came from.
+pub(crate) fn source(document: &Document) -> Option<&Path> {
     document.metadata.get("source").and_then(Value::as_str).map(Path::new)
 }
 
@@ -206,7 +265,8 @@ mod tests {
         let rejected = ["/a/unreadable.md", "rows.jsonl:2", "/a/array.json#3", "/a/log:7", "/a/closed"];
         let rejected = rejected.map(|source| Rejected { source: source.into(), reason: String::new() }).to_vec();
         let report = AddReport { rejected, ..AddReport::default() };
-        let found = gone(&collection, &["/a".into()], &HashSet::from(["kept.md".into()]), &report)?;
+        let seen = HashSet::from(["kept.md".into()]);
+        let found = gone(&collection, &["/a".into()], &HashSet::new(), &seen, &report)?;
         assert_eq!(found, ["gone.md".into()]);
         Ok(())
     }

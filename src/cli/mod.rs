@@ -24,6 +24,7 @@ mod sample;
 mod search;
 mod session;
 mod sources;
+mod watch;
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -120,7 +120,8 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     for character in text.chars() {
         match character {
             '\t' => clean.push_str("    "),
-            '\r' => {}
+            // The end of a page is white space as well.
+            '\r' | '\u{c}' => {}
             character if steers(character) => clean.push('\u{fffd}'),
             character => clean.push(character),
         }
@@ -256,6 +257,7 @@ mod tests {
     fn control_characters_never_reach_the_terminal() {
         assert_eq!(harmless("a\u{1b}[31mb\tc\r\nd\u{7f}"), "a\u{fffd}[31mb    c\nd\u{fffd}");
         assert_eq!(harmless("plain\ntext"), "plain\ntext");
+        assert_eq!(harmless("one\n\n\u{c}two"), "one\n\ntwo");
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub(crate) fn stop_on_ctrl_c() -> &'static AtomicBool {
     &STOPPED
 }
 
+/// Whether Ctrl-C was pressed.
+pub(crate) fn is_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
 /// No more batches come: the next Ctrl-C ends the process at once.
 pub(crate) fn stop_listening() -> bool {
     STOPPED.swap(true, Ordering::Relaxed)

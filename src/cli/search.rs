@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{Search, Vector};
-use super::intake::{describe, take_in};
+use super::intake::{How, describe, take_in};
 use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
 use super::passage::{Page, line_number, render};
 use super::session::{Mistake, Outcome, Session};
@@ -96,7 +96,7 @@ fn words(arguments: &Search) -> String {
 /// `--in`: adds what changed. Files that cannot be added are told of and do not fail the search, whose answer is whole
 /// without them.
 fn add_first(collection: &Collection, sources: &Sources) -> Result<Outcome> {
-    let intake = take_in(collection, sources, false, false)?;
+    let intake = take_in(collection, sources, How::default())?;
     intake.list_rejected(REJECTED_SHOWN_MAX);
     intake.warn();
     let report = &intake.report;
@@ -245,7 +245,10 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn of(&mut self, hit: &Hit) -> Result<String> {
-        if !is_a_file(hit) {
+        if let Some(page) = hit.page {
+            return Ok(format!("{}, page {page}", hit.document));
+        }
+        if !is_a_file(hit) || !has_its_lines(hit) {
             return Ok(hit.document.to_string());
         }
         if !self.texts.contains_key(&hit.document) {
@@ -260,6 +263,13 @@ impl Places<'_> {
 fn is_a_file(hit: &Hit) -> bool {
     let source = hit.metadata.get("source").and_then(Value::as_str);
     source.is_some_and(|source| Path::new(source).ends_with(hit.document.to_string()))
+}
+
+/// Whether the lines of the document are those of its file; text that was made of a file has lines of its own.
+fn has_its_lines(hit: &Hit) -> bool {
+    let media_type = hit.metadata.get("media_type").and_then(Value::as_str).unwrap_or_default();
+    let is_made = ["text/html", "application/pdf", "application/epub+zip"].contains(&media_type);
+    !is_made && !media_type.starts_with("application/vnd.")
 }
 
 /// Each leg's score and rank, and what came of them.
@@ -364,6 +374,7 @@ mod tests {
             text: "text".into(),
             title: Some("Title".into()),
             heading: "Title > Section".into(),
+            page: None,
             metadata: json!({"source": "/notes/a.md"}),
             score: 0.521,
             scores: Scores { dense: Some(0.61), text: Some(8.3), fused: Some(0.521), rerank: None },

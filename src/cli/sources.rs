@@ -3,7 +3,8 @@
 //! Joins the paths of the command line and [`quiverdb::formats`]; `-` is stdin. Paths are made absolute first, so that
 //! a document's `source` tells two folders of the same name apart.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,11 +24,13 @@ use super::session::Mistake;
 pub(crate) struct Sources {
     roots: Vec<PathBuf>,
     stdin: bool,
+    /// The files that documents were read from so far.
+    visited: RefCell<HashSet<PathBuf>>,
 }
 
 /// Looks whether all paths are there; reads nothing yet.
 pub(crate) fn open(paths: &[PathBuf]) -> Result<Sources> {
-    let mut sources = Sources { roots: Vec::new(), stdin: false };
+    let mut sources = Sources { roots: Vec::new(), stdin: false, visited: RefCell::default() };
     for path in paths {
         if is_stdin(path) {
             sources.stdin = true;
@@ -44,14 +47,44 @@ impl Sources {
         &self.roots
     }
 
+    /// Whether nothing but files and folders is to be read.
+    pub(crate) fn are_files(&self) -> bool {
+        !self.stdin
+    }
+
+    /// The files that were read.
+    pub(crate) fn visited(&self) -> HashSet<PathBuf> {
+        self.visited.borrow().clone()
+    }
+
+    /// Files that are there and were not read: new ones, and those that were renamed to where the walk had been already.
+    /// From now on they count as read.
+    pub(crate) fn late(&self) -> Vec<Loaded> {
+        let mut late = Vec::new();
+        for root in &self.roots {
+            let is_new = |file: &PathBuf| !self.visited.borrow().contains(file);
+            let new: Vec<PathBuf> = formats::files(root).filter_map(Result::ok).filter(is_new).collect();
+            self.visited.borrow_mut().extend(new.iter().cloned());
+            late.extend(formats::load_some(root_of(root), new));
+        }
+        late
+    }
+
     /// All documents: those of stdin first, then path by path in the order of their names. Of two of one id from two
     /// files the second is rejected.
     pub(crate) fn documents(&self) -> impl Iterator<Item = Loaded> {
         let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin").ids_from_content());
         let stdin = stdin.into_iter().flatten().map(|loaded| (PathBuf::from("stdin"), loaded));
-        let files = self.roots.iter().flat_map(|root| {
+        let files = self.roots.iter().flat_map(move |root| {
             let mut loader = formats::load(root);
-            std::iter::from_fn(move || loader.next().map(|loaded| (loader.file().to_owned(), loaded)))
+            std::iter::from_fn(move || {
+                let loaded = loader.next()?;
+                let file = loader.file().to_owned();
+                if !self.visited.borrow().contains(&file) {
+                    self.visited.borrow_mut().insert(file.clone());
+                }
+                Some((file, loaded))
+            })
         });
         let one_file = self.roots.len() + usize::from(self.stdin) == 1 && self.roots.iter().all(|root| root.is_file());
         let mut origins = (!one_file).then(Origins::default);
@@ -60,6 +93,11 @@ impl Sources {
             None => loaded,
         })
     }
+}
+
+/// The folder that the ids of a root's files are relative to.
+pub(crate) fn root_of(root: &Path) -> &Path {
+    if root.is_dir() { root } else { root.parent().unwrap_or(Path::new("")) }
 }
 
 /// Which file each id of this run came from.

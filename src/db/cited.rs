@@ -11,7 +11,7 @@ use crate::Result;
 use crate::context::{Context, ContextOptions, Passage, context};
 use crate::embed::words_and_marks;
 use crate::parts::Parts;
-use crate::query;
+use crate::query::{self, pages::Pages};
 use crate::types::{Hit, Query};
 
 /// Searches, and puts what it finds into a context.
@@ -25,6 +25,7 @@ pub(super) fn context_of(
     let mut chunks: Vec<Chunk> = hits.into_iter().map(Chunk::of_hit).collect();
     add_neighbours(snapshot, &mut chunks, options.neighbours)?;
     close_gaps(snapshot, &mut chunks)?;
+    number_pages(snapshot, &mut chunks)?;
     let passages: Vec<Passage> = chunks.into_iter().map(|chunk| chunk.passage).collect();
     let embedder = match options.count {
         Some(_) => None,
@@ -47,8 +48,8 @@ struct Chunk {
 
 impl Chunk {
     fn of_hit(hit: Hit) -> Self {
-        let Hit { document, chunk: ordinal, start, end, text, title, heading, .. } = hit;
-        let passage = Passage { document: document.to_string(), title, heading, start, end, text };
+        let Hit { document, chunk: ordinal, start, end, text, title, heading, page, .. } = hit;
+        let passage = Passage { document: document.to_string(), title, heading, start, end, page, text };
         Self { document, ordinal, passage }
     }
 }
@@ -67,7 +68,8 @@ fn add_neighbours(snapshot: &Snapshot, chunks: &mut Vec<Chunk>, reach: u32) -> R
                     seen.insert((document, ordinal));
                     let (start, end) = (chunk.start, chunk.end);
                     let (title, heading, text) = (chunk.title, chunk.heading, chunk.text);
-                    let passage = Passage { document: document.to_string(), title, heading, start, end, text };
+                    let document_id = document.to_string();
+                    let passage = Passage { document: document_id, title, heading, start, end, page: None, text };
                     chunks.push(Chunk { document: document.clone(), ordinal, passage });
                 }
             }
@@ -76,6 +78,17 @@ fn add_neighbours(snapshot: &Snapshot, chunks: &mut Vec<Chunk>, reach: u32) -> R
             // All of their documents are here.
             break;
         }
+    }
+    Ok(())
+}
+
+/// Neighbours are on pages where the hits of their document are; with them a passage may begin on an earlier one.
+fn number_pages(snapshot: &Snapshot, chunks: &mut [Chunk]) -> Result<()> {
+    let has_page = |chunk: &&Chunk| chunk.passage.page.is_some();
+    let paged: HashSet<DocumentId> = chunks.iter().filter(has_page).map(|chunk| chunk.document.clone()).collect();
+    let mut pages = Pages::of(snapshot);
+    for chunk in chunks.iter_mut().filter(|chunk| paged.contains(&chunk.document)) {
+        chunk.passage.page = pages.page(&chunk.document, chunk.passage.start)?;
     }
     Ok(())
 }

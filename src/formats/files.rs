@@ -2,17 +2,18 @@
 //!
 //! One file is open at a time. A file that cannot be read is rejected and the next one is tried.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::decode::{Decoded, decode, is_binary, is_utf16};
+use super::encoding::{decode, is_binary, is_wide};
 use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document, without_line};
-use super::kinds::{Kind, kind};
+use super::kinds::{Kind, kind, language, sniffed};
 use super::walk::{Walk, walk};
-use super::{Loaded, rejected};
+use super::{Extract, FILE_BYTES_MAX, Loaded, Reading, rejected};
 use crate::markdown::first_heading;
 use crate::moment::rfc3339;
 use crate::types::{Document, Rejected};
@@ -20,6 +21,8 @@ use crate::types::{Document, Rejected};
 const BINARY: &str = "binary file; convert it to text, or name it in a file `.ignore` beside it";
 const UNKNOWN: &str = "neither text in UTF-8 nor of a known kind; convert it to UTF-8, rename it to .txt to have what is no \
                        UTF-8 replaced, or name it in a file `.ignore` beside it";
+/// How often a file that changes while it is read is read.
+const READS_MAX: usize = 3;
 
 /// Documents of a file or folder, one by one. Made by [`super::load`].
 pub struct Loader {
@@ -52,13 +55,14 @@ enum Content {
 
 impl Loader {
     pub(super) fn new(path: &Path) -> Self {
-        let (root, files): (PathBuf, Walk) = if path.is_dir() {
-            (path.to_owned(), walk(path))
-        } else {
-            let root = path.parent().unwrap_or(Path::new("")).to_owned();
-            (root, Box::new(std::iter::once(Ok(path.to_owned()))))
-        };
+        let (root, files) = below(path);
         Self { root, files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0 }
+    }
+
+    /// These files of a folder.
+    pub(super) fn of(root: &Path, files: Vec<PathBuf>) -> Self {
+        let files: Walk = Box::new(files.into_iter().map(Ok));
+        Self { root: root.to_owned(), files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0 }
     }
 
     /// The file that the last document came from.
@@ -102,31 +106,110 @@ impl Loader {
         let reject = |reason: String| rejected(source.clone(), reason);
         let id = relative_id(&self.root, path).map_err(reject)?;
         let kind = kind(path);
-        if let Kind::Unsupported(way_out) = kind {
-            let extension = path.extension().unwrap_or_default().to_string_lossy();
-            return Err(reject(format!(".{extension} files are not supported by this version; {way_out}")));
-        }
-        let cannot = |error: std::io::Error| reject(format!("cannot be read: {error}"));
-        let file = File::open(path).map_err(cannot)?;
-        let modified = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(rfc3339);
+        refuse(kind, path).map_err(reject)?;
         self.files_read += 1;
-        let mut reader = BufReader::with_capacity(64 * 1024, file);
-        let head = reader.fill_buf().map_err(cannot)?;
-        if is_binary(head) {
-            return Err(reject(BINARY.to_owned()));
+        let file = SourceFile { id, source: source.clone(), modified: None, kind };
+        if let Some(rows) = lines(path, &file).map_err(reject)? {
+            return Ok(Content::Many(rows));
         }
-        if kind == Kind::JsonLines && !is_utf16(head) {
-            let documents = Documents::Lines(load_jsonl(Box::new(reader), id));
-            return Ok(Content::Many(Rows { source, documents }));
+        let (bytes, metadata) = at_rest(path).map_err(reject)?;
+        let modified = metadata.modified().ok().and_then(rfc3339);
+        content(SourceFile { modified, ..file }, bytes).map_err(reject)
+    }
+}
+
+/// The folder that ids are relative to, and the files to read.
+pub(super) fn below(path: &Path) -> (PathBuf, Walk) {
+    if path.is_dir() {
+        return (path.to_owned(), walk(path));
+    }
+    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+    (root, Box::new(std::iter::once(Ok(path.to_owned()))))
+}
+
+/// The document in the bytes of a file of this name.
+pub(super) fn read(name: &str, bytes: &[u8]) -> Loaded {
+    let path = Path::new(name);
+    let kind = kind(path);
+    let file = SourceFile { id: name.to_owned(), source: name.to_owned(), modified: None, kind };
+    let read = || {
+        refuse(kind, path)?;
+        match kind {
+            Kind::JsonLines => Err("JSON Lines hold several documents; read them with `load_jsonl`".to_owned()),
+            Kind::Json => text_document(file, "application/json", bytes.to_vec()),
+            Kind::Text(_) | Kind::Unknown | Kind::Parsed(..) | Kind::Missing(_) | Kind::Unsupported(_) => {
+                one(file, bytes.to_vec())
+            }
+        }
+    };
+    read().map_err(|reason| rejected(name, reason))
+}
+
+/// Refuses what no reader is here for.
+fn refuse(kind: Kind, path: &Path) -> Result<(), String> {
+    let extension = || path.extension().unwrap_or_default().to_string_lossy().into_owned();
+    match kind {
+        Kind::Unsupported(way_out) => {
+            Err(format!(".{} files are not supported by this version; {way_out}", extension()))
+        }
+        Kind::Missing(feature) => Err(missing(feature)),
+        Kind::Text(_) | Kind::Unknown | Kind::JsonLines | Kind::Json | Kind::Parsed(..) => Ok(()),
+    }
+}
+
+fn missing(feature: &str) -> String {
+    format!("reading such files needs the feature `{feature}`: build with `--features {feature}` (`full` has it)")
+}
+
+/// The documents of a file that is read line by line; `None` where it is to be read as a whole.
+fn lines(path: &Path, file: &SourceFile) -> Result<Option<Rows>, String> {
+    if !matches!(file.kind, Kind::JsonLines) {
+        return Ok(None);
+    }
+    let opened = File::open(path).map_err(cannot)?;
+    let mut reader = BufReader::with_capacity(64 * 1024, opened);
+    let head = reader.fill_buf().map_err(cannot)?;
+    if is_binary(head) {
+        return Err(BINARY.to_owned());
+    }
+    if is_wide(head) {
+        return Ok(None);
+    }
+    let documents = Documents::Lines(load_jsonl(Box::new(reader), file.id.clone()));
+    Ok(Some(Rows { source: file.source.clone(), documents }))
+}
+
+fn cannot(error: std::io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// The bytes of a file as they were at one moment: it is read again where it changed meanwhile.
+fn at_rest(path: &Path) -> Result<(Vec<u8>, Metadata), String> {
+    for _ in 0..READS_MAX {
+        let file = File::open(path).map_err(cannot)?;
+        let before = file.metadata().map_err(cannot)?;
+        if before.len() > FILE_BYTES_MAX {
+            return Err(too_large(before.len()));
         }
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map_err(cannot)?;
-        let text = decode(bytes);
-        if kind == Kind::Unknown && text.lossy {
-            return Err(reject(UNKNOWN.to_owned()));
+        (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(too_large(bytes.len() as u64));
         }
-        content(FileText { id, source, modified, kind, text })
+        let after = file.metadata().map_err(cannot)?;
+        let is_same = before.len() == after.len() && before.modified().ok() == after.modified().ok();
+        if is_same || !before.is_file() {
+            return Ok((bytes, after));
+        }
     }
+    Err("it changed each time while it was read; add it again when it is at rest".to_owned())
+}
+
+fn too_large(bytes: u64) -> String {
+    let most = FILE_BYTES_MAX >> 20;
+    format!(
+        "it has {bytes} bytes; {most} MiB are read at most. Split it, or make it JSON Lines, which may have any size"
+    )
 }
 
 impl Iterator for Loader {
@@ -150,59 +233,109 @@ impl Iterator for Loader {
     }
 }
 
-/// A file that was read as a whole.
-struct FileText {
+/// What is known of a file beside its bytes.
+struct SourceFile {
     id: String,
     source: String,
     modified: Option<String>,
     kind: Kind,
-    text: Decoded,
 }
 
-/// The document or documents of a file's text.
-fn content(file: FileText) -> Result<Content, Rejected> {
-    Ok(match file.kind {
+/// The document or documents in a file's bytes.
+fn content(file: SourceFile, bytes: Vec<u8>) -> Result<Content, String> {
+    match file.kind {
         Kind::JsonLines => {
-            let reader: Box<dyn BufRead + Send> = Box::new(Cursor::new(file.text.text.into_bytes()));
-            Content::Many(Rows { source: file.source, documents: Documents::Lines(load_jsonl(reader, file.id)) })
+            let text = decode(bytes).text;
+            let reader: Box<dyn BufRead + Send> = Box::new(Cursor::new(text.into_bytes()));
+            Ok(Content::Many(Rows { source: file.source, documents: Documents::Lines(load_jsonl(reader, file.id)) }))
         }
-        Kind::Json => match json_documents(&file)? {
-            Some(documents) => {
-                Content::Many(Rows { source: file.source, documents: Documents::Values(documents.into_iter()) })
+        Kind::Json => {
+            if is_binary(&bytes) {
+                return Err(BINARY.to_owned());
             }
-            None => Content::One(text_document(file, "application/json")),
-        },
-        Kind::Text(media_type) => Content::One(text_document(file, media_type)),
-        Kind::Unknown | Kind::Unsupported(_) => Content::One(text_document(file, "text/plain")),
+            match json_documents(&file, &bytes)? {
+                Some(documents) => {
+                    let documents = Documents::Values(documents.into_iter());
+                    Ok(Content::Many(Rows { source: file.source, documents }))
+                }
+                None => text_document(file, "application/json", bytes).map(Content::One),
+            }
+        }
+        Kind::Text(_) | Kind::Unknown | Kind::Parsed(..) | Kind::Missing(_) | Kind::Unsupported(_) => {
+            one(file, bytes).map(Content::One)
+        }
+    }
+}
+
+/// The document of a file that holds one.
+fn one(file: SourceFile, bytes: Vec<u8>) -> Result<Document, String> {
+    let is_named = Path::new(&file.id).extension().is_some();
+    let kind = match file.kind {
+        kind @ Kind::Unknown => sniffed(&bytes).unwrap_or(kind),
+        kind @ Kind::Text(_) if !is_named => sniffed(&bytes).unwrap_or(kind),
+        kind => kind,
+    };
+    match kind {
+        Kind::Parsed(media_type, reading) => Ok(titled(file, media_type, fenced(reading, &bytes)?)),
+        Kind::Missing(feature) => Err(missing(feature)),
+        Kind::Text(media_type) => text_document(file, media_type, bytes),
+        Kind::Unknown if !is_binary(&bytes) && std::str::from_utf8(&bytes).is_err() && !is_wide(&bytes) => {
+            Err(UNKNOWN.to_owned())
+        }
+        Kind::Unknown | Kind::Unsupported(_) | Kind::Json | Kind::JsonLines => text_document(file, "text/plain", bytes),
+    }
+}
+
+/// Reads with a reader that other people's code is part of.
+fn fenced(reading: Reading, bytes: &[u8]) -> Result<Extract, String> {
+    catch_unwind(AssertUnwindSafe(|| reading(bytes))).unwrap_or_else(|_| {
+        Err("it is damaged in a way that its reader does not survive; save or copy it again".to_owned())
     })
 }
 
-fn text_document(file: FileText, media_type: &str) -> Document {
-    let FileText { id, source, modified, kind: _, text: Decoded { text, lossy } } = file;
+fn text_document(file: SourceFile, media_type: &str, bytes: Vec<u8>) -> Result<Document, String> {
+    if is_binary(&bytes) {
+        return Err(BINARY.to_owned());
+    }
+    let decoded = decode(bytes);
+    let title = if media_type == "text/markdown" { first_heading(&decoded.text) } else { None };
     let mut metadata = Map::new();
-    metadata.insert("source".to_owned(), Value::String(source));
-    if let Some(modified) = modified {
+    let said = [("language", language(media_type)), ("encoding", decoded.encoding)];
+    for (key, value) in said {
+        if let Some(value) = value {
+            metadata.insert(key.to_owned(), value.into());
+        }
+    }
+    Ok(titled(file, media_type, Extract { text: decoded.text, title, metadata, lossy: decoded.lossy }))
+}
+
+/// The document of what was made of a file.
+fn titled(file: SourceFile, media_type: &str, extract: Extract) -> Document {
+    let Extract { text, title, metadata: said, lossy } = extract;
+    let mut metadata = Map::new();
+    metadata.insert("source".to_owned(), Value::String(file.source));
+    if let Some(modified) = file.modified {
         metadata.insert("modified".to_owned(), Value::String(modified));
     }
-    metadata.insert("media_type".to_owned(), json!(media_type));
+    metadata.insert("media_type".to_owned(), media_type.into());
+    metadata.extend(said);
     if lossy {
         metadata.insert("lossy".to_owned(), Value::Bool(true));
     }
-    let title = if media_type == "text/markdown" { first_heading(&text) } else { None };
-    Document { title, ..Document::new(id, text).metadata(Value::Object(metadata)) }
+    Document { title, ..Document::new(file.id, text).metadata(Value::Object(metadata)) }
 }
 
 /// The documents of a JSON file that holds one or an array of them; `None` where it is any other JSON, or text of
 /// another kind.
-fn json_documents(file: &FileText) -> Result<Option<Vec<Loaded>>, Rejected> {
-    let text = &file.text.text;
-    let value: Value = match serde_json::from_str(text) {
+fn json_documents(file: &SourceFile, bytes: &[u8]) -> Result<Option<Vec<Loaded>>, String> {
+    let text = decode(bytes.to_vec()).text;
+    let value: Value = match serde_json::from_str(&text) {
         Ok(value) => value,
-        Err(error) if was_to_be_json(text) => {
+        Err(error) if was_to_be_json(&text) => {
             let (line, what) = (error.line(), without_line(&error));
-            let reason =
-                format!("not valid JSON at line {line} ({what}); mend it, or rename it to .txt to add it as text");
-            return Err(rejected(file.source.clone(), reason));
+            return Err(format!(
+                "not valid JSON at line {line} ({what}); mend it, or rename it to .txt to add it as text"
+            ));
         }
         Err(_) => return Ok(None),
     };

@@ -6,6 +6,8 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use serde_json::json;
+
 use super::super::load;
 use super::*;
 
@@ -50,18 +52,78 @@ fn an_empty_file_is_an_empty_document() {
 
 #[test]
 fn what_is_no_text_is_rejected_with_the_reason() {
-    let reasons: [(&str, &[u8], &[&str]); 5] = [
+    let reasons: [(&str, &[u8], &[&str]); 4] = [
         ("a.txt", b"ab\x00c", &["binary file", "convert it to text", ".ignore"]),
-        ("a.PDF", b"%PDF", &[".PDF files are not supported by this version", "pdftotext"]),
-        ("a.html", b"<p>", &[".html", "Markdown"]),
+        ("a.DOC", b"\xd0\xcf", &[".DOC files are not supported by this version", ".docx"]),
         ("a.csv", b"a,b", &[".csv", "JSONL"]),
         ("a.weird", b"\xff", &["neither text in UTF-8 nor of a known kind", "rename it to .txt"]),
     ];
     for (name, bytes, words) in reasons {
         let reason = one(name, bytes).unwrap_err().reason;
         assert!(words.iter().all(|word| reason.contains(word)), "{name}: {reason}");
+        assert_eq!(super::super::read(name, bytes).unwrap_err().reason, reason);
     }
     assert_eq!(one("a.weird", b"fine").unwrap().metadata["media_type"], "text/plain");
+}
+
+#[cfg(not(feature = "documents"))]
+#[test]
+fn a_reader_that_is_not_here_is_named_by_its_feature() {
+    for name in ["a.html", "a.docx", "a.epub"] {
+        let reason = one(name, b"<p>").unwrap_err().reason;
+        assert!(reason.contains("feature `documents`") && reason.contains("--features documents"), "{reason}");
+    }
+}
+
+#[cfg(not(feature = "pdf"))]
+#[test]
+fn a_pdf_says_which_feature_would_read_it() {
+    assert!(one("a.pdf", b"%PDF-1.4").unwrap_err().reason.contains("--features pdf"));
+    assert!(one("report", b"%PDF-1.4").unwrap_err().reason.contains("--features pdf"), "by its bytes");
+}
+
+#[cfg(feature = "documents")]
+#[test]
+fn a_page_is_read_whatever_its_name_says() {
+    let document = one("page", b"<!doctype html><title>T</title><p>Words").unwrap();
+    assert_eq!((document.text.as_str(), document.title.as_deref()), ("Words\n", Some("T")));
+    assert_eq!(document.metadata["media_type"], "text/html");
+}
+
+#[test]
+fn code_says_its_language() {
+    assert_eq!(one("a.kt", b"fun x() = 1").unwrap().metadata["language"], "kotlin");
+    assert_eq!(one("a.cpp", b"int x;").unwrap().metadata["language"], "cpp");
+    assert_eq!(one("a.md", b"# x").unwrap().metadata.get("language"), None);
+}
+
+#[test]
+fn bytes_with_a_name_become_what_the_file_would() {
+    let document = super::super::read("sub/a.md", b"# A\n").unwrap();
+    let expected = json!({"source": "sub/a.md", "media_type": "text/markdown"});
+    assert_eq!((document.id, document.metadata), ("sub/a.md".into(), expected));
+    let json = super::super::read("a.json", b"[{\"text\": \"x\"}]").unwrap();
+    assert_eq!(json.metadata["media_type"], "application/json");
+    assert!(super::super::read("a.jsonl", b"{}").unwrap_err().reason.contains("`load_jsonl`"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_beyond_the_limit_is_rejected_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.txt");
+    // Nothing but a hole: it takes no room on the disk.
+    fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let reason = load(&path).next().unwrap().unwrap_err().reason;
+    assert!(reason.contains("256 MiB are read at most"), "{reason}");
+}
+
+#[test]
+fn some_files_of_a_folder_have_the_ids_that_all_have() {
+    let folder = folder(&[("a/b.txt", b"b"), ("a/c.txt", b"c")]);
+    let some = super::super::load_some(folder.path(), vec![folder.path().join("a/c.txt")]);
+    let ids: Vec<String> = some.map(|document| document.unwrap().id.to_string()).collect();
+    assert_eq!(ids, ["a/c.txt"]);
 }
 
 #[test]
@@ -73,12 +135,17 @@ fn a_missing_file_is_rejected_with_its_path() {
 }
 
 #[test]
-fn text_in_an_old_encoding_is_read_marked_and_counted() {
+fn text_in_an_old_encoding_says_so() {
     let folder =
         folder(&[("old.txt", b"gr\xfcn"), ("new.txt", "\u{feff}grün".as_bytes()), ("wide.txt", b"\xff\xfeg\x00")]);
     let mut old = load(&folder.path().join("old.txt"));
-    assert_eq!(old.next().unwrap().unwrap().metadata["lossy"], true);
-    assert_eq!(old.lossy(), 1);
+    let document = old.next().unwrap().unwrap();
+    if cfg!(feature = "documents") {
+        assert_eq!((document.text.as_str(), &document.metadata["encoding"]), ("grün", &json!("windows-1252")));
+    } else {
+        assert_eq!((document.text.as_str(), &document.metadata["lossy"]), ("gr\u{fffd}n", &json!(true)));
+    }
+    assert_eq!(old.lossy(), u64::from(!cfg!(feature = "documents")));
     let new = load(&folder.path().join("new.txt")).next().unwrap().unwrap();
     assert_eq!((new.text.as_str(), new.metadata.get("lossy")), ("grün", None));
     assert_eq!(load(&folder.path().join("wide.txt")).next().unwrap().unwrap().text, "g");
@@ -175,6 +242,8 @@ mod folders {
             (".git/config", b"g"),
             (".gitignore", b"*.log\n"),
             (".ignore", b"skipped/\n"),
+            (".quiverignore", b"*.tmp\n"),
+            ("a.tmp", b"t"),
             ("a.log", b"l"),
             ("skipped/b.txt", b"b"),
             ("quiver.db/data.redb", b"r"),
@@ -195,7 +264,7 @@ mod folders {
         assert!(reasons[0].starts_with("binary file;") && reasons[1].starts_with(".csv files"), "{reasons:?}");
         assert_eq!(reasons.len(), 2);
         assert_eq!(loaded.len(), 4);
-        assert_eq!(loader.files_read(), 3);
+        assert_eq!(loader.files_read(), 3, "that of no reader is not opened");
     }
 
     #[cfg(unix)]

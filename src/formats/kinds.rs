@@ -1,9 +1,11 @@
-//! What is a file of this name? Decided by its extension alone; the content has the last word on unknown ones.
+//! What is a file of this name? Decided by its extension; the content has the last word on unknown ones.
 
 use std::path::Path;
 
+use super::Reading;
+
 /// How a file is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// One document. Known to be text, so odd bytes are replaced.
     Text(&'static str),
@@ -13,8 +15,90 @@ pub(super) enum Kind {
     JsonLines,
     /// Documents where it looks like documents, else text.
     Json,
+    /// One document, made by a reader: its media type and the reader.
+    Parsed(&'static str, Reading),
+    /// Known, and the feature that would bring its reader.
+    Missing(&'static str),
     /// Known, and not for this version; what would help.
     Unsupported(&'static str),
+}
+
+/// A reader of one kind of file: how its names end, how its bytes begin, its media type, and what reads it. To add one, add
+/// a line to [`PARSED`].
+struct Parser {
+    extensions: &'static [&'static str],
+    /// The beginnings of such files, where that is beyond doubt.
+    signatures: &'static [&'static [u8]],
+    media_type: &'static str,
+    reading: Option<Reading>,
+    /// The feature that brings the reader.
+    feature: &'static str,
+}
+
+#[cfg(feature = "documents")]
+mod readers {
+    use super::super::{Reading, html, office};
+
+    pub(super) const HTML: Option<Reading> = Some(html::read);
+    pub(super) const OFFICE: [Option<Reading>; 7] = office::READINGS;
+}
+
+#[cfg(not(feature = "documents"))]
+mod readers {
+    use super::super::Reading;
+
+    pub(super) const HTML: Option<Reading> = None;
+    pub(super) const OFFICE: [Option<Reading>; 7] = [None; 7];
+}
+
+#[cfg(feature = "pdf")]
+const PDF: Option<Reading> = Some(super::pdf::read);
+#[cfg(not(feature = "pdf"))]
+const PDF: Option<Reading> = None;
+
+/// Kinds of files that are more than text.
+const PARSED: &[Parser] = &[
+    Parser {
+        extensions: &["html", "htm", "xhtml", "xht", "shtml"],
+        signatures: &[b"<!doctype html", b"<html"],
+        media_type: "text/html",
+        reading: readers::HTML,
+        feature: "documents",
+    },
+    Parser {
+        extensions: &["pdf"],
+        signatures: &[b"%pdf-"],
+        media_type: "application/pdf",
+        reading: PDF,
+        feature: "pdf",
+    },
+    office(0, &["docx", "docm", "dotx"], "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    office(1, &["xlsx", "xlsm"], "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    office(2, &["pptx", "pptm", "ppsx"], "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+    office(3, &["odt", "ott"], "application/vnd.oasis.opendocument.text"),
+    office(4, &["ods"], "application/vnd.oasis.opendocument.spreadsheet"),
+    office(5, &["odp"], "application/vnd.oasis.opendocument.presentation"),
+    office(6, &["epub"], "application/epub+zip"),
+];
+
+/// Archives of XML; they all begin alike, so their bytes tell nothing.
+const fn office(at: usize, extensions: &'static [&'static str], media_type: &'static str) -> Parser {
+    Parser { extensions, signatures: &[], media_type, reading: readers::OFFICE[at], feature: "documents" }
+}
+
+impl Parser {
+    fn kind(&self) -> Kind {
+        match self.reading {
+            Some(reading) => Kind::Parsed(self.media_type, reading),
+            None => Kind::Missing(self.feature),
+        }
+    }
+
+    fn begins(&self, head: &[u8]) -> bool {
+        let begins =
+            |signature: &&[u8]| head.get(..signature.len()).is_some_and(|head| head.eq_ignore_ascii_case(signature));
+        self.signatures.iter().any(|signature| begins(signature))
+    }
 }
 
 /// Extensions (lower case) and media types of text. Those of code follow what editors and web servers use.
@@ -72,14 +156,28 @@ const TEXT: &[(&[&str], &str)] = &[
 
 /// Extensions of what this version does not read, and what helps.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (&["html", "htm", "xhtml", "docx", "odt", "epub", "rtf", "ipynb"], "convert it to Markdown, with pandoc for one"),
-    (&["pdf"], "convert it to text, with pdftotext for one"),
-    (&["doc", "ppt", "pptx"], "save it as text or PDF, and convert that to text with pdftotext"),
-    (
-        &["csv", "tsv", "parquet", "arrow", "xls", "xlsx"],
-        "convert it to JSONL with a line {\"id\": ..., \"text\": ...} for each row",
-    ),
+    (&["rtf", "ipynb", "mobi", "azw3"], "convert it to Markdown, with pandoc for one"),
+    (&["doc", "dot", "ppt", "pps"], "save it as .docx, .pptx or text"),
+    (&["xls"], "save it as .xlsx"),
+    (&["csv", "tsv", "parquet", "arrow"], "convert it to JSONL with a line {\"id\": ..., \"text\": ...} for each row"),
 ];
+
+/// The kind of file that its first bytes tell, where its name told none.
+pub(super) fn sniffed(head: &[u8]) -> Option<Kind> {
+    let text = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head).trim_ascii_start();
+    PARSED.iter().find(|parser| parser.begins(text)).map(Parser::kind)
+}
+
+/// The programming language of a media type, in the word that people filter by; `None` for text that is no program.
+pub(super) fn language(media_type: &str) -> Option<&str> {
+    match media_type.strip_prefix("text/x-") {
+        Some("rst" | "tex" | "properties" | "hcl" | "build" | "diff" | "component" | "script") => None,
+        Some("c++") => Some("cpp"),
+        Some("shellscript") => Some("bash"),
+        Some(language) => Some(language),
+        None => (media_type == "text/javascript").then_some("javascript"),
+    }
+}
 
 /// The kind of file that a name tells.
 pub(super) fn kind(path: &Path) -> Kind {
@@ -91,7 +189,10 @@ pub(super) fn kind(path: &Path) -> Kind {
         _ => match (entry(TEXT, extension), entry(UNSUPPORTED, extension)) {
             (Some(media_type), _) => Kind::Text(media_type),
             (None, Some(way_out)) => Kind::Unsupported(way_out),
-            (None, None) => Kind::Unknown,
+            (None, None) => {
+                let parser = PARSED.iter().find(|parser| parser.extensions.contains(&extension));
+                parser.map_or(Kind::Unknown, Parser::kind)
+            }
         },
     }
 }
@@ -106,18 +207,32 @@ mod tests {
 
     #[test]
     fn names_tell_kinds() {
-        assert_eq!(kind(Path::new("a/README.MD")), Kind::Text("text/markdown"));
-        assert_eq!(kind(Path::new("LICENSE")), Kind::Text("text/plain"));
-        assert_eq!(kind(Path::new("lib.rs")), Kind::Text("text/x-rust"));
-        assert_eq!(kind(Path::new("x.ndjson")), Kind::JsonLines);
-        assert!(matches!(kind(Path::new("x.Pdf")), Kind::Unsupported(way_out) if way_out.contains("pdftotext")));
-        assert_eq!(kind(Path::new("x.weird")), Kind::Unknown);
+        let texts = [("a/README.MD", "text/markdown"), ("LICENSE", "text/plain"), ("lib.rs", "text/x-rust")];
+        for (name, media_type) in texts {
+            assert!(matches!(kind(Path::new(name)), Kind::Text(found) if found == media_type), "{name}");
+        }
+        assert!(matches!(kind(Path::new("x.ndjson")), Kind::JsonLines));
+        assert!(matches!(kind(Path::new("x.Doc")), Kind::Unsupported(way_out) if way_out.contains(".docx")));
+        let pdf = kind(Path::new("x.Pdf"));
+        assert!(matches!(pdf, Kind::Parsed("application/pdf", _) | Kind::Missing("pdf")), "{pdf:?}");
+        assert!(matches!(kind(Path::new("x.weird")), Kind::Unknown));
+    }
+
+    #[test]
+    fn beginnings_tell_kinds_where_names_do_not() {
+        assert!(matches!(sniffed(b"%PDF-1.7"), Some(Kind::Parsed(..) | Kind::Missing("pdf"))));
+        assert!(matches!(
+            sniffed(b"\n <!DOCTYPE HTML><p>"),
+            Some(Kind::Parsed("text/html", _) | Kind::Missing("documents"))
+        ));
+        assert!(sniffed(b"html is a language").is_none() && sniffed(b"").is_none());
     }
 
     #[test]
     fn no_extension_has_two_kinds() {
-        let tables = TEXT.iter().chain(UNSUPPORTED);
-        let mut all: Vec<&str> = tables.flat_map(|(extensions, _)| extensions.iter()).copied().collect();
+        let tables = TEXT.iter().chain(UNSUPPORTED).map(|(extensions, _)| *extensions);
+        let tables = tables.chain(PARSED.iter().map(|parser| parser.extensions));
+        let mut all: Vec<&str> = tables.flatten().copied().collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -1,7 +1,7 @@
 //! Which files are in this folder?
 //!
-//! In order of names, lazily. Hidden files, what `.gitignore` (in a repository) and `.ignore` files exclude, and
-//! databases of ours are passed over; links to folders are not followed, so there are no loops. The user's global
+//! In order of names, lazily. Hidden files, what `.gitignore` (in a repository), `.ignore` and `.quiverignore` files
+//! exclude, and databases of ours are passed over; links to folders are not followed, so there are no loops. The user's global
 //! ignore file is not asked: the same folder gives the same documents on every machine.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +16,10 @@ pub(super) type Walk = Box<dyn Iterator<Item = Result<PathBuf, Rejected>> + Send
 #[cfg(feature = "cli")]
 const DATABASE_FILE: &str = "data.redb";
 
+/// What is not to be found here, in the syntax of `.gitignore`.
+#[cfg(feature = "cli")]
+const IGNORE_FILE: &str = ".quiverignore";
+
 /// Walks a folder.
 #[cfg(feature = "cli")]
 pub(super) fn walk(folder: &Path) -> Walk {
@@ -23,6 +27,7 @@ pub(super) fn walk(folder: &Path) -> Walk {
     let entries = ignore::WalkBuilder::new(folder)
         .follow_links(false)
         .git_global(false)
+        .add_custom_ignore_filename(IGNORE_FILE)
         .sort_by_file_name(Ord::cmp)
         .filter_entry(|entry| !entry.path().join(DATABASE_FILE).is_file())
         .build();

@@ -194,15 +194,25 @@ fn files_that_cannot_be_read_are_listed() {
 }
 
 #[test]
-fn invalid_utf8_is_read_with_replacements_and_told() {
+fn damaged_utf8_is_read_with_replacements_and_told() {
+    let shell = Shell::new();
+    shell.write("docs/cut.txt", b"The caf\xc3\xa9 serves cr\xc3\xaape and tea, and this is cut \xc3");
+    let run = shell.run(&["add", "docs"]).expect(0);
+    let document = shell.json(&["get", "cut.txt", "--json"])[0].clone();
+    assert!(document["text"].as_str().unwrap().ends_with("cut \u{fffd}"), "{document}");
+    assert_eq!(document["metadata"]["lossy"], true, "the document does not say that it was read with loss");
+    assert!(run.stderr.contains("replacement characters"), "nobody said that bytes were replaced: {}", run.stderr);
+}
+
+#[test]
+fn old_encodings_are_read_and_named() {
     let shell = Shell::new();
     shell.write("docs/latin1.txt", b"The caf\xe9 serves cr\xeape and tea, and the rest of this text is plain.");
-    let run = shell.run(&["add", "docs"]);
-    assert!(matches!(run.code, 0 | 4), "{}", run.stderr);
+    let run = shell.run(&["add", "docs"]).expect(0);
     let document = shell.json(&["get", "latin1.txt", "--json"])[0].clone();
-    assert!(document["text"].as_str().unwrap().contains("caf\u{fffd} serves"), "{document}");
-    assert_eq!(document["metadata"]["lossy"], true, "the document does not say that it was read with loss");
-    assert!(run.stderr.contains("UTF-8"), "nobody said that bytes were replaced: {}", run.stderr);
+    assert!(document["text"].as_str().unwrap().starts_with("The café serves crêpe"), "{document}");
+    assert_eq!(document["metadata"]["encoding"], "windows-1252");
+    assert!(!run.stderr.contains("replacement"), "{}", run.stderr);
 }
 
 #[test]

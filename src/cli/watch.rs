@@ -1,0 +1,356 @@
+//! How does a collection keep step with folders that change?
+//!
+//! Notices of the system only say when to look; what changed is found by comparing the time and size of every file with
+//! those of the last look. So lost notices, renamed folders and changed ignore files are nothing special, and one look a
+//! minute finds what no notice told (network drives tell none). Between changes the database is closed, so that others can
+//! search it.
+//!
+//! Invariants: the first look is older than the first pass, so nothing falls between; what is new goes in before what is
+//! gone leaves; a folder that is itself not there takes no document with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use quiverdb::formats;
+use quiverdb::{AddReport, Collection, DocumentId};
+use serde::Serialize;
+
+use super::add::REJECTED_SHOWN_MAX;
+use super::intake::{How, Intake, add, describe, source, take_in, unread};
+use super::output::{Format, Output, count, harmless, note};
+use super::progress;
+use super::session::{Mistake, Outcome, Session};
+use super::sources::{Sources, root_of};
+
+/// How often Ctrl-C is looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// A burst of changes is over after so long without one, or after [`BURST_MAX`].
+const QUIET: Duration = Duration::from_millis(100);
+const BURST_MAX: Duration = Duration::from_secs(2);
+/// A look without a notice.
+const LOOK: Duration = Duration::from_secs(60);
+/// A look where the system gives no notices.
+const LOOK_WITHOUT_NOTICES: Duration = Duration::from_secs(1);
+/// How long another process may hold the database before that is an error.
+const LOCKED_MAX: Duration = Duration::from_secs(60);
+/// Names in a line about a change.
+const NAMES_MAX: usize = 3;
+
+const HOW: How = How { sync: true, dry_run: false, goes_on: true };
+
+/// Adds the sources and follows their changes until Ctrl-C.
+pub(crate) fn run(session: &Session, sources: &Sources, open: &dyn Fn() -> Result<Collection>) -> Result<Outcome> {
+    if !sources.are_files() {
+        return Err(Mistake::new("--watch follows files and folders; stdin is none").hint("leave out `-`").into());
+    }
+    progress::stop_on_ctrl_c();
+    let roots: &[Root] = &sources.roots().iter().map(|path| Root::of(path)).collect::<Vec<_>>();
+    let notices = Notices::of(roots, session.path.canonicalize().unwrap_or_else(|_| session.path.clone()));
+    let mut tree = Tree::look(roots);
+    let collection = open()?;
+    let intake = take_in(&collection, sources, HOW)?;
+    let mut ledger = Ledger::of(&collection, roots)?;
+    drop(collection);
+    tell_first(&session.output, &intake)?;
+    ledger.rejected = unread(&intake.report.rejected).into_iter().collect();
+    note(&format!("watching {}; Ctrl-C ends it", count(roots.len() as u64, "path")));
+    while notices.wait() {
+        let now = Tree::look(roots);
+        let changes = tree.changes(&now, &ledger.rejected);
+        tree = now;
+        if !changes.is_empty() {
+            let report = ledger.apply(&patiently(open)?, &changes)?;
+            tell(&session.output, roots, &changes, report)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Opens the collection as soon as nobody else has it open.
+fn patiently(open: &dyn Fn() -> Result<Collection>) -> Result<Collection> {
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX && !progress::is_stopped() => {
+                std::thread::sleep(TICK);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    let locked =
+        |error: &quiverdb::Error| matches!(error, quiverdb::Error::Storage(quiverdb_storage::Error::Locked { .. }));
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(locked))
+}
+
+/// A file or folder that is followed.
+struct Root {
+    path: PathBuf,
+    is_file: bool,
+    /// What ids are relative to.
+    folder: PathBuf,
+}
+
+impl Root {
+    fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), is_file: path.is_file(), folder: root_of(path).to_owned() }
+    }
+
+    /// A file that was deleted is gone; a folder may be on a drive that is not plugged in.
+    fn may_be_gone(&self) -> bool {
+        self.is_file && self.folder.is_dir()
+    }
+}
+
+/// What each file was like.
+#[derive(Default)]
+struct Tree {
+    files: BTreeMap<PathBuf, (PathBuf, Stamp)>,
+    /// Folders and files that could not be looked at, and roots that are not there.
+    unread: Vec<PathBuf>,
+}
+
+/// When a file was written last, how long it is, and which one it is. What is written at the same length within the tick of
+/// the system's clock in which it was looked at (some milliseconds at most) shows with the next change only.
+struct Stamp(Metadata);
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.0, &other.0);
+        one.len() == two.len() && one.modified().ok() == two.modified().ok() && identity(one) == identity(two)
+    }
+}
+
+/// The number of a file, and when anything about it changed.
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) {}
+
+impl Tree {
+    fn look(roots: &[Root]) -> Self {
+        let mut tree = Self::default();
+        for root in roots {
+            if root.path.try_exists().unwrap_or(false) {
+                tree.add(root);
+            } else if !root.may_be_gone() {
+                tree.unread.push(root.path.clone());
+            }
+        }
+        tree
+    }
+
+    fn add(&mut self, root: &Root) {
+        for file in formats::files(&root.path) {
+            match file {
+                Ok(file) => {
+                    if let Ok(metadata) = file.metadata() {
+                        self.files.insert(file, (root.folder.clone(), Stamp(metadata)));
+                    }
+                }
+                Err(rejected) => self.unread.push(rejected.source.into()),
+            }
+        }
+    }
+
+    /// What is different now. What was rejected is tried again when something left, which may have been in its way.
+    fn changes(&self, now: &Self, rejected: &HashSet<PathBuf>) -> Changes {
+        let is_unread = |file: &Path| now.unread.iter().any(|path| file.starts_with(path));
+        let gone: BTreeSet<PathBuf> =
+            self.files.keys().filter(|file| !now.files.contains_key(*file) && !is_unread(file)).cloned().collect();
+        let mut changed: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+        for (file, (root, stamp)) in &now.files {
+            let is_same = self.files.get(file).is_some_and(|(_, before)| before == stamp);
+            if !is_same || (!gone.is_empty() && rejected.contains(file)) {
+                changed.entry(root.clone()).or_default().push(file.clone());
+            }
+        }
+        Changes { changed, gone }
+    }
+}
+
+/// What is different since the last look.
+struct Changes {
+    /// Files to read, by the folder that their ids are relative to.
+    changed: BTreeMap<PathBuf, Vec<PathBuf>>,
+    gone: BTreeSet<PathBuf>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.gone.is_empty()
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.changed.values().flatten().chain(&self.gone)
+    }
+}
+
+/// Which documents each file brought.
+struct Ledger {
+    ids: HashMap<PathBuf, HashSet<DocumentId>>,
+    rejected: HashSet<PathBuf>,
+}
+
+impl Ledger {
+    fn of(collection: &Collection, roots: &[Root]) -> Result<Self> {
+        let mut ids: HashMap<PathBuf, HashSet<DocumentId>> = HashMap::new();
+        for document in collection.scan()? {
+            let document = document?;
+            if let Some(source) =
+                source(&document).filter(|source| roots.iter().any(|root| source.starts_with(&root.path)))
+            {
+                ids.entry(source.to_owned()).or_default().insert(document.id);
+            }
+        }
+        Ok(Self { ids, rejected: HashSet::new() })
+    }
+
+    /// Takes changed files in, and then out what they and files that are gone do not bring any more.
+    fn apply(&mut self, collection: &Collection, changes: &Changes) -> Result<AddReport> {
+        let mut brought: HashMap<PathBuf, HashSet<DocumentId>> = HashMap::new();
+        let documents = changes.changed.iter().flat_map(|(root, files)| formats::load_some(root, files.clone()));
+        let documents = documents.inspect(|loaded| {
+            if let Ok(document) = loaded
+                && let Some(source) = source(document)
+            {
+                brought.entry(source.to_owned()).or_default().insert(document.id.clone());
+            }
+        });
+        let mut report = add(collection, documents, HOW)?.report;
+        let unread: HashSet<PathBuf> = unread(&report.rejected).into_iter().collect();
+        let mut gone = Vec::new();
+        for file in changes.files().filter(|file| !unread.contains(*file)) {
+            self.rejected.remove(file);
+            let now = brought.remove(file).unwrap_or_default();
+            for id in self.ids.remove(file).unwrap_or_default().difference(&now) {
+                // Another file may have brought that id since.
+                let stored = collection.get(id.clone())?;
+                if stored.is_some_and(|document| source(&document) == Some(file)) {
+                    gone.push(id.clone());
+                }
+            }
+            if !now.is_empty() {
+                self.ids.insert(file.clone(), now);
+            }
+        }
+        self.rejected.extend(unread);
+        report.removed = if gone.is_empty() { 0 } else { collection.delete_many(&gone)? };
+        Ok(report)
+    }
+}
+
+/// What a change did, for programs: the report of `add`, and the files.
+#[derive(Serialize)]
+struct Pass<'a> {
+    #[serde(flatten)]
+    report: &'a AddReport,
+    files: Vec<&'a Path>,
+}
+
+fn tell_first(output: &Output, intake: &Intake) -> Result<()> {
+    if output.format == Format::People {
+        intake.list_rejected(REJECTED_SHOWN_MAX);
+        intake.warn();
+        return output.text(&describe(&intake.report));
+    }
+    output.value(&Pass { report: &intake.report, files: Vec::new() })
+}
+
+fn tell(output: &Output, roots: &[Root], changes: &Changes, report: AddReport) -> Result<()> {
+    if output.format != Format::People {
+        return output.value(&Pass { report: &report, files: changes.files().map(PathBuf::as_path).collect() });
+    }
+    let did_something = report.added + report.replaced + report.removed > 0;
+    for rejected in report.rejected.iter().take(REJECTED_SHOWN_MAX) {
+        note(&format!("skipped {}: {}", harmless(&rejected.source), harmless(&rejected.reason)));
+    }
+    if !did_something {
+        return Ok(());
+    }
+    let short = |file: &PathBuf| {
+        let inside = roots.iter().find_map(|root| file.strip_prefix(&root.folder).ok());
+        harmless(&inside.unwrap_or(file).to_string_lossy()).into_owned()
+    };
+    let all = changes.files().count();
+    let mut names = changes.files().take(NAMES_MAX).map(short).collect::<Vec<_>>().join(", ");
+    if all > NAMES_MAX {
+        names.push_str(&format!(" and {} more", all - NAMES_MAX));
+    }
+    output.text(&format!("{names}: {}", describe(&report)))
+}
+
+/// Notices that something changed.
+struct Notices {
+    receive: Receiver<notify::Result<notify::Event>>,
+    /// Keeps the channel open where nobody gives notice.
+    _send: Sender<notify::Result<notify::Event>>,
+    _watcher: Option<RecommendedWatcher>,
+    /// The database, whose own changes are none.
+    database: PathBuf,
+    look: Duration,
+}
+
+impl Notices {
+    fn of(roots: &[Root], database: PathBuf) -> Self {
+        let (send, receive) = mpsc::channel();
+        let watcher = watcher(roots, send.clone());
+        let look = if watcher.is_ok() { LOOK } else { LOOK_WITHOUT_NOTICES };
+        let watcher = watcher.inspect_err(|error| {
+            note(&format!("the system gives no notices of changes here ({error}); looking every second instead"));
+        });
+        Self { receive, _send: send, _watcher: watcher.ok(), database, look }
+    }
+
+    /// Waits for a burst of changes to end, or for the time of a look; `false` after Ctrl-C.
+    fn wait(&self) -> bool {
+        let begun = Instant::now();
+        let mut first: Option<Instant> = None;
+        loop {
+            if progress::is_stopped() {
+                return false;
+            }
+            match self.receive.recv_timeout(if first.is_some() { QUIET } else { TICK }) {
+                Ok(event) if self.tells(&event) => {
+                    first.get_or_insert_with(Instant::now);
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) if first.is_some() || begun.elapsed() > self.look => return true,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            if first.is_some_and(|first| first.elapsed() > BURST_MAX) {
+                return true;
+            }
+        }
+    }
+
+    /// Whether a notice is about a change. That notices were lost, is one.
+    fn tells(&self, event: &notify::Result<notify::Event>) -> bool {
+        let Ok(event) = event else { return true };
+        let is_read = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
+        let is_ours = !event.paths.is_empty() && event.paths.iter().all(|path| path.starts_with(&self.database));
+        !is_read && !is_ours
+    }
+}
+
+fn watcher(roots: &[Root], send: Sender<notify::Result<notify::Event>>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(send)?;
+    for root in roots {
+        // Of a file its folder: the file itself is another one after each save of many editors.
+        let mode = if root.is_file { RecursiveMode::NonRecursive } else { RecursiveMode::Recursive };
+        watcher.watch(&root.folder, mode)?;
+    }
+    Ok(watcher)
+}
