@@ -60,7 +60,7 @@ pub fn chunk(
     let kind = match kind {
         ChunkerKind::Auto if crate::markdown::looks_like_markdown(text) => ChunkerKind::Markdown,
         ChunkerKind::Auto => ChunkerKind::Plain,
-        kind => kind,
+        ChunkerKind::Plain | ChunkerKind::Markdown | ChunkerKind::Code(_) => kind,
     };
     let stretches: Vec<Range<usize>> = if text.contains(PAGE_BREAK) { pages(&measure, limits) } else { whole() };
     let chunks: Vec<Chunk> = match kind {

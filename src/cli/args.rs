@@ -154,6 +154,7 @@ impl BackendOption {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub(crate) enum Verb {
     /// Find passages; with --in, add files or folders first (only what changed)
     Search(Search),

@@ -125,7 +125,7 @@ pub(crate) fn add(collection: &Collection, documents: impl Iterator<Item = Loade
         written.store(report.added + report.replaced, Ordering::Relaxed);
     };
     let dry_run = how.dry_run;
-    let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel), ..AddOptions::default() };
+    let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel) };
     let (mut seen, mut lossy) = (HashSet::new(), 0);
     let documents = documents.inspect(|document| {
         let Ok(document) = document else { return };

@@ -270,11 +270,8 @@ fn content(file: SourceFile, bytes: Vec<u8>) -> Result<Content, String> {
 /// The document of a file that holds one.
 fn one(file: SourceFile, bytes: Vec<u8>) -> Result<Document, String> {
     let is_named = Path::new(&file.id).extension().is_some();
-    let kind = match file.kind {
-        kind @ Kind::Unknown => sniffed(&bytes).unwrap_or(kind),
-        kind @ Kind::Text(_) if !is_named => sniffed(&bytes).unwrap_or(kind),
-        kind => kind,
-    };
+    let is_sniffed = matches!(file.kind, Kind::Unknown) || (matches!(file.kind, Kind::Text(_)) && !is_named);
+    let kind = if is_sniffed { sniffed(&bytes).unwrap_or(file.kind) } else { file.kind };
     match kind {
         Kind::Parsed(media_type, reading) => Ok(titled(file, media_type, fenced(reading, &bytes)?)),
         Kind::Missing(feature) => Err(missing(feature)),

@@ -95,9 +95,8 @@ impl Parser {
     }
 
     fn begins(&self, head: &[u8]) -> bool {
-        let begins =
-            |signature: &&[u8]| head.get(..signature.len()).is_some_and(|head| head.eq_ignore_ascii_case(signature));
-        self.signatures.iter().any(|signature| begins(signature))
+        let is_one = |sign: &&[u8]| head.get(..sign.len()).is_some_and(|head| head.eq_ignore_ascii_case(sign));
+        self.signatures.iter().any(is_one)
     }
 }
 

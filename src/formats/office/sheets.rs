@@ -185,7 +185,7 @@ fn date(value: &str) -> Option<String> {
     }
     let day = day_of(days as i64 + DAY_ZERO)?;
     let minutes = (days.fract() * 1_440.0).round() as u32;
-    Some(if minutes % 1_440 == 0 { day } else { format!("{day} {:02}:{:02}", minutes / 60, minutes % 60) })
+    Some(if minutes.is_multiple_of(1_440) { day } else { format!("{day} {:02}:{:02}", minutes / 60, minutes % 60) })
 }
 
 #[cfg(test)]
