@@ -67,7 +67,8 @@ fn threads_share_runs_of_a_model_and_get_the_same_bits() {
     let filled = |options: ModelOptions| -> (Database, Collection) {
         let db = Database::in_memory().unwrap().with_model_options(options);
         let notes = db.collection_with("notes", CollectionConfig::new().model(&model)).unwrap();
-        let text = |number: i64| "the river boat is cold ".repeat(1 + number as usize % 7) + &number.to_string();
+        // No two passages alike: of those in one batch the model would read one.
+        let text = |number: i64| format!("the river boat {number} is cold ").repeat(1 + number as usize % 7);
         notes.add_many((0..200).map(|number| Document::new(number, text(number)))).unwrap();
         (db, notes)
     };
