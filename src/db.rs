@@ -21,6 +21,8 @@ use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
 use crate::context::{Context, ContextOptions};
 use crate::embed::{ModelSpec, Runtime};
+#[cfg(feature = "parquet")]
+use crate::import::{ImportOptions, ImportReport};
 use crate::ingest::{self, AddOptions, OwnVectors};
 use crate::models::registry::Purpose;
 use crate::models::{LoadHealth, MemoryLimits, ModelOptions};
@@ -467,6 +469,53 @@ impl Collection {
         self.add_with(documents.into_iter().map(Ok), &AddOptions::default())
     }
 
+    /// Imports a file of rows: Parquet, Arrow IPC (file or stream), CSV, or JSON Lines, the last two also compressed with gzip
+    /// or Zstandard. Each row is a document; [`ImportOptions::map`] says which column is its id, its text, its vector, and
+    /// every other column is metadata with its type. A row without an id is called after its file and number: `rows.csv#7`.
+    ///
+    /// With each batch the position is committed, so that each row gets in exactly once: an import that was killed goes on
+    /// behind the last row that is in, a finished one does nothing, and a file that has changed (another size, time of
+    /// change, first or last 64 KiB, or another map) is read again, of which only what differs is embedded. Rows that it
+    /// no longer has stay. The report counts all runs of a file together.
+    ///
+    /// Memory does not grow with the file: batches of a few mebibytes are decoded at a time. Refused are pages and record
+    /// batches of more than 256 and 384 MiB, and lines of more than 32 MiB.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use quiverdb::formats::columns::ColumnMap;
+    /// use quiverdb::{Database, ImportOptions};
+    ///
+    /// let file = std::env::temp_dir().join(format!("quiverdb-import-{}.csv", std::process::id()));
+    /// std::fs::write(&file, "doc_id;body;year\nferris;A crab that likes memory safety.;2015\n").unwrap();
+    /// let notes = Database::in_memory()?.collection("notes")?;
+    /// let options = ImportOptions { map: ColumnMap::parse("id=doc_id,text=body")?, ..ImportOptions::default() };
+    /// let imported = notes.import(&file, &options)?;
+    /// assert_eq!((imported.rows, imported.report.added), (1, 1));
+    /// assert_eq!(notes.get("ferris")?.unwrap().metadata["year"], 2015);
+    /// assert!(notes.import(&file, &options)?.already_imported);
+    /// # std::fs::remove_file(&file).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a file that is damaged or of another kind (the rows before the damage are in), for a mapped
+    /// column that is missing, and where more rows are rejected than allowed; else as [`Collection::add_many`].
+    #[cfg(feature = "parquet")]
+    pub fn import(&self, path: impl AsRef<Path>, options: &ImportOptions<'_>) -> Result<ImportReport> {
+        crate::import::import(&self.parts, path.as_ref(), options)
+    }
+
+    /// [`Collection::import`] of a file whose columns have their usual names: `id`, `text`, `title`, `vector`.
+    ///
+    /// # Errors
+    /// As [`Collection::import`].
+    #[cfg(feature = "parquet")]
+    pub fn import_parquet(&self, path: impl AsRef<Path>) -> Result<ImportReport> {
+        self.import(path, &ImportOptions::default())
+    }
+
     /// [`Collection::add_many`] with progress, cancellation or as a dry run, for sources that may reject rows
     /// themselves.
     ///
@@ -477,7 +526,7 @@ impl Collection {
         documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
         options: &AddOptions<'_>,
     ) -> Result<AddReport> {
-        ingest::add(&self.parts, documents, options, None)
+        ingest::add(&self.parts, documents, options)
     }
 
     /// Deletes a document; says whether it was there.

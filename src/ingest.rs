@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::{
-    Alongside, DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text,
-    validate_content,
+    DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text, validate_content,
 };
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -42,9 +41,14 @@ pub struct AddOptions<'a> {
     pub cancel: Option<&'a AtomicBool>,
 }
 
-/// Asked after each batch was read, with whether it was the last: what to note in the collection's ledger, in the
-/// transaction that commits the batch.
-pub(crate) type Checkpoint<'a> = &'a dyn Fn(bool) -> Vec<LedgerEdit>;
+/// What is committed together with the batches of a source.
+pub(crate) trait Along: Sync {
+    /// What belongs to the batch that ends with the `taken`-th item of the source, rejected ones counted. `report` is that of
+    /// all batches up to it as it will be once this one is in; what is rejected is to be taken out of it, and is told by
+    /// nobody else. A batch that `changes` no document is written only where this gives something. Asked batch by batch, in
+    /// their order, before each is committed, on a thread of its own.
+    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>>;
+}
 
 /// Documents a batch holds at most, whatever their size.
 const BATCH_DOCUMENTS_MAX: usize = 4_096;
@@ -60,7 +64,16 @@ pub(crate) fn add(
     parts: &Parts,
     documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
-    checkpoint: Option<Checkpoint<'_>>,
+) -> Result<AddReport> {
+    add_along(parts, documents, options, None)
+}
+
+/// [`add`], and commits with each batch what belongs to it.
+pub(crate) fn add_along(
+    parts: &Parts,
+    documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
+    options: &AddOptions<'_>,
+    along: Option<&dyn Along>,
 ) -> Result<AddReport> {
     let start = Instant::now();
     let mut report = AddReport::default();
@@ -74,7 +87,7 @@ pub(crate) fn add(
     if options.dry_run {
         forecast_all(parts, documents, options, &mut report, &settled)?;
     } else {
-        pipeline::run(parts, documents, options, checkpoint, &mut report, &settled)?;
+        pipeline::run(parts, documents, options, along, &mut report, &settled)?;
         seal(parts);
     }
     report.seconds = start.elapsed().as_secs_f64();
@@ -94,7 +107,7 @@ pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
         report.chunks_reused += prepared.reused();
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
         let operation = assemble(parts, prepared, vectors)?;
-        commit(parts, vec![operation], Alongside::default(), &mut report)?;
+        commit(parts, vec![operation], &mut report)?;
         parts.store.seal_soon(parts.info.id, 0);
     }
     report.seconds = start.elapsed().as_secs_f64();
@@ -781,13 +794,12 @@ fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> 
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, expires_at, chunks })))
 }
 
-/// One transaction for the operations and what goes along.
-fn commit(parts: &Parts, operations: Vec<Operation>, along: Alongside, report: &mut AddReport) -> Result<()> {
-    if operations.is_empty() && along.ledger.is_empty() {
+fn commit(parts: &Parts, operations: Vec<Operation>, report: &mut AddReport) -> Result<()> {
+    if operations.is_empty() {
         return Ok(());
     }
     let documents = operations.len() as u64;
-    let written = parts.store.write_with(parts.info.id, operations, along)?;
+    let written = parts.store.write(parts.info.id, operations)?;
     // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
     report.replaced += documents - written.added;

@@ -42,6 +42,7 @@
 //! | `spaces` | Where do the vectors of a space come from? |
 //! | `parts` | What is a collection made of? |
 //! | `ingest` | How does a document get in? |
+//! | `import` | How does a file of a million rows get in exactly once? |
 //! | `query` | How is a question answered? |
 //! | [`context`] | How do hits become a cited context for a language model? |
 //! | [`eval`] | How good is the answer, measured? |
@@ -66,6 +67,8 @@ mod error;
 pub mod eval;
 pub mod formats;
 pub mod fuse;
+#[cfg(feature = "parquet")]
+mod import;
 mod ingest;
 mod markdown;
 pub mod models;
@@ -80,6 +83,8 @@ pub use config::{CollectionConfig, SpaceConfig};
 pub use db::{Collection, Database, Snapshot};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
+#[cfg(feature = "parquet")]
+pub use import::{ImportOptions, ImportProgress, ImportReport};
 pub use ingest::AddOptions;
 pub use quiverdb_storage::{AliasEdit, DocumentId, Filter, Language, Metric};
 pub use rerank::Reranker;

@@ -20,16 +20,23 @@ pub(crate) fn rfc3339(time: SystemTime) -> Option<String> {
             i64::try_from(before.as_secs()).ok()?.checked_neg()? - i64::from(before.subsec_nanos() > 0)
         }
     };
-    let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS))?;
+    let (year, month, day) = date_of_day(seconds.div_euclid(DAY_SECONDS))?;
     let second = seconds.rem_euclid(DAY_SECONDS);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
-/// The Gregorian date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms":
+/// When a file was changed, in nanoseconds from 1970; 0 where the system does not say. Only compared with itself.
+#[cfg(feature = "parquet")]
+pub(crate) fn changed_at(metadata: &std::fs::Metadata) -> u64 {
+    let changed = metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    changed.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar; `None` outside of the years 0 to 9999 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms":
 /// years begin in March, so that the leap day comes last, and repeat every 146,097 days).
-fn date(day: i64) -> Option<(i64, i64, i64)> {
-    let day = day + 719_468;
+pub(crate) fn date_of_day(day: i64) -> Option<(i64, i64, i64)> {
+    let day = day.checked_add(719_468)?;
     let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year + year / 4 - year / 100);
@@ -52,7 +59,7 @@ fn day(year: i64, month: i64, day_of_month: i64) -> i64 {
 /// `2024-02-29` of a day counted from 1970-01-01.
 #[cfg(feature = "documents")]
 pub(crate) fn day_of(day: i64) -> Option<String> {
-    date(day).map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}"))
+    date_of_day(day).map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}"))
 }
 
 /// As [`rfc3339`], of milliseconds since 1970, which are told where there are any.
@@ -90,7 +97,7 @@ pub(crate) fn parse(text: &str) -> Option<SystemTime> {
         return None;
     }
     let number = day(year, month, day_of_month);
-    if self::date(number) != Some((year, month, day_of_month)) {
+    if date_of_day(number) != Some((year, month, day_of_month)) {
         return None;
     }
     let thousandths: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;

@@ -3,6 +3,8 @@
 mod adding;
 mod benches;
 mod folders;
+#[cfg(feature = "parquet")]
+mod importing;
 mod upkeep;
 mod verbs;
 

@@ -19,6 +19,8 @@ mod expiry;
 mod filters;
 #[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "parquet")]
+mod importing;
 mod kill;
 mod library;
 mod lock;

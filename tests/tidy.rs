@@ -13,13 +13,14 @@ use source::{Token, files_below, name_of, root, rust_files, tokens};
 
 /// The order of imports in the library and the binary: a module imports what stands above it. Modules of the first
 /// row may import each other; those of any other row do not know each other.
-const ORDER: [&[&str]; 9] = [
+const ORDER: [&[&str]; 10] = [
     &["types", "error", "config", "markdown", "moment"],
     &["models"],
     &["chunk", "embed", "rerank", "fuse", "formats"],
     &["spaces", "cache"],
     &["parts"],
     &["ingest", "query", "context", "eval"],
+    &["import"],
     &["db"],
     &["server", "mcp", "cli"],
     &["main"],

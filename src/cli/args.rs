@@ -205,6 +205,8 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Measure speed on this machine
     Bench(Bench),
+    /// Import files of rows, each row exactly once: Parquet, Arrow IPC, CSV, JSON Lines
+    Import(Import),
 }
 
 /// Which collection.
@@ -958,4 +960,45 @@ mod tests {
             assert_eq!(refused(options), None, "{options}");
         }
     }
+}
+
+const IMPORT_HELP: &str = "\
+A row is a document. Columns called id (or _id), text, title, vector, vectors.SPACE and metadata are what they are called,
+called, unless --map says otherwise; all others become metadata with their types. Rows without an id are called FILE#ROW.
+Files: .parquet, .arrow, .feather, .arrows; .csv, .tsv, .jsonl, .ndjson, also with .gz or .zst behind.
+  quiver import wiki.parquet --map id=page_id,text=body
+  quiver import points.parquet --map vector=embedding --rejects bad.jsonl
+An import that was stopped or killed goes on where it was with the same command, a finished one does nothing, and a file
+that has changed is read again: only what differs is embedded. In CSV a column is numbers where all of its values are
+written as numbers (007 is text); an empty field is no value.";
+
+#[derive(Args)]
+#[command(after_help = IMPORT_HELP)]
+pub(crate) struct Import {
+    /// Files of rows
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The model of a new collection; that of an existing one must be the same. [default: builtin, or none where the rows
+    /// bring vectors]
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
+    /// Which column is what: id=doc_id,text=body,title=...,vector=emb,vectors.SPACE=...,metadata=...; `title=` takes none
+    #[arg(long, value_name = "ROLE=COLUMN,...")]
+    pub(crate) map: Vec<String>,
+    /// Write rows that are no documents to this file, one {"source", "row", "column", "value", "reason"} a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) rejects: Option<PathBuf>,
+    /// Stop once more rows of a file than this are rejected
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rejects: Option<u64>,
+    /// Read files again that are imported already
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// The first line of CSV is a row; columns are called column1, column2, ...
+    #[arg(long)]
+    pub(crate) no_header: bool,
 }

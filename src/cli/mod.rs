@@ -12,6 +12,7 @@ mod documents;
 mod embed;
 mod eval;
 mod hub;
+mod import;
 mod intake;
 mod latency;
 mod models;
@@ -91,6 +92,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Models(arguments) => models::run(session, arguments.verb),
         Verb::Eval(arguments) => eval::run(session, &arguments),
         Verb::Bench(arguments) => bench::run(session, &arguments.verb),
+        Verb::Import(arguments) => import::run(session, &arguments),
     }
 }
 

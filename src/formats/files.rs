@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+#[cfg(feature = "parquet")]
+use super::columns::{Table, TableOptions};
 use super::encoding::{decode, is_binary, is_wide};
 use super::jsonl::{Jsonl, document, load_jsonl, looks_like_document, without_line};
 use super::kinds::{Kind, kind, language, sniffed};
@@ -45,6 +47,21 @@ struct Rows {
 enum Documents {
     Lines(Jsonl<Box<dyn BufRead + Send>>),
     Values(std::vec::IntoIter<Loaded>),
+    /// A file of rows; nothing after it turned out to be damaged.
+    #[cfg(feature = "parquet")]
+    Table(Option<Box<Table>>),
+}
+
+/// The next document of a file of rows.
+#[cfg(feature = "parquet")]
+fn next_of(rows: &mut Option<Box<Table>>, source: &str) -> Option<Loaded> {
+    match rows.as_mut()?.next_row() {
+        Ok(row) => Some(row?.document.map_err(|bad| bad.rejected())),
+        Err(error) => {
+            *rows = None;
+            Some(Err(rejected(source, error.to_string())))
+        }
+    }
 }
 
 /// What one file holds.
@@ -92,6 +109,8 @@ impl Loader {
                 row
             }
             Documents::Values(values) => values.next(),
+            #[cfg(feature = "parquet")]
+            Documents::Table(rows) => next_of(rows, source),
         };
         let Some(row) = row else {
             self.rows = None;
@@ -105,6 +124,12 @@ impl Loader {
         let source = path.to_string_lossy().into_owned();
         let reject = |reason: String| rejected(source.clone(), reason);
         let id = relative_id(&self.root, path).map_err(reject)?;
+        #[cfg(feature = "parquet")]
+        if Table::reads(path) {
+            let table = Table::open(path, &id, TableOptions::default()).map_err(|error| reject(error.to_string()))?;
+            self.files_read += 1;
+            return Ok(Content::Many(Rows { source, documents: Documents::Table(Some(Box::new(table))) }));
+        }
         let kind = kind(path);
         refuse(kind, path).map_err(reject)?;
         self.files_read += 1;

@@ -55,7 +55,7 @@ fn what_is_no_text_is_rejected_with_the_reason() {
     let reasons: [(&str, &[u8], &[&str]); 4] = [
         ("a.txt", b"ab\x00c", &["binary file", "convert it to text", ".ignore"]),
         ("a.DOC", b"\xd0\xcf", &[".DOC files are not supported by this version", ".docx"]),
-        ("a.csv", b"a,b", &[".csv", "JSONL"]),
+        ("a.xls", b"a,b", &[".xls", "xlsx"]),
         ("a.weird", b"\xff", &["neither text in UTF-8 nor of a known kind", "rename it to .txt"]),
     ];
     for (name, bytes, words) in reasons {
@@ -256,12 +256,12 @@ mod folders {
     #[test]
     fn rejected_files_do_not_stop_the_rest() {
         let folder =
-            folder(&[("a.bin", b"\x00"), ("b.csv", b"x,y"), ("c.txt", b"c"), ("d.jsonl", b"{\"text\":\"d\"}")]);
+            folder(&[("a.bin", b"\x00"), ("b.xls", b"x,y"), ("c.txt", b"c"), ("d.jsonl", b"{\"text\":\"d\"}")]);
         let mut loader = load(folder.path());
         let loaded: Vec<Loaded> = loader.by_ref().collect();
         let reasons: Vec<&str> =
             loaded.iter().filter_map(|loaded| loaded.as_ref().err()).map(|rejected| rejected.reason.as_str()).collect();
-        assert!(reasons[0].starts_with("binary file;") && reasons[1].starts_with(".csv files"), "{reasons:?}");
+        assert!(reasons[0].starts_with("binary file;") && reasons[1].starts_with(".xls files"), "{reasons:?}");
         assert_eq!(reasons.len(), 2);
         assert_eq!(loaded.len(), 4);
         assert_eq!(loader.files_read(), 3, "that of no reader is not opened");

@@ -186,7 +186,7 @@ fn numbers(key: &str, value: &Value) -> std::result::Result<Vec<f32>, String> {
 }
 
 /// A time of day: RFC 3339, or seconds since 1970.
-fn moment(value: Value) -> std::result::Result<moment::Moment, String> {
+pub(super) fn moment(value: Value) -> std::result::Result<moment::Moment, String> {
     let read = match &value {
         Value::String(text) => moment::parse(text),
         Value::Number(number) => {

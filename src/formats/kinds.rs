@@ -158,7 +158,10 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["rtf", "ipynb", "mobi", "azw3"], "convert it to Markdown, with pandoc for one"),
     (&["doc", "dot", "ppt", "pps"], "save it as .docx, .pptx or text"),
     (&["xls"], "save it as .xlsx"),
-    (&["csv", "tsv", "parquet", "arrow"], "convert it to JSONL with a line {\"id\": ..., \"text\": ...} for each row"),
+    (
+        &["csv", "tsv", "parquet", "arrow", "feather"],
+        "build with `--features parquet`, or convert it to JSONL with a line {\"id\": ..., \"text\": ...} for each row",
+    ),
 ];
 
 /// The kind of file that its first bytes tell, where its name told none.

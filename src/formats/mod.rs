@@ -7,6 +7,8 @@
 //! Invariants: nothing is skipped in silence but what ignore files, hidden names and databases of ours exclude from a
 //! folder; text that was not valid Unicode is marked (`"lossy": true` in the metadata) and counted.
 
+#[cfg(feature = "parquet")]
+pub mod columns;
 mod encoding;
 mod files;
 #[cfg(feature = "documents")]

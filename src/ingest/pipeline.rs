@@ -7,16 +7,16 @@
 //! Invariants: batches are committed in the order in which they were read; a document is compared with what is stored only
 //! after every earlier one of its id is; the report counts what was committed, whether or not a later stage fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use quiverdb_storage::{Alongside, DocumentId, LedgerEdit, Operation};
+use quiverdb_storage::{Alongside, DocumentId, Operation};
 
 use super::{
-    AddOptions, Checkpoint, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing,
+    AddOptions, Along, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing,
 };
 use crate::Result;
 use crate::parts::Parts;
@@ -28,7 +28,8 @@ const QUEUE: usize = 1;
 /// A batch on its way. What each stage has to say of it travels with it.
 struct Batch<T> {
     content: T,
-    ledger: Vec<LedgerEdit>,
+    /// How many items of the source it is made of.
+    taken: u64,
     /// What became of its documents so far.
     report: AddReport,
     /// What the slowest stage took: the pipeline is as fast as that one.
@@ -38,10 +39,10 @@ struct Batch<T> {
 impl<T> Batch<T> {
     /// Goes through a stage, whose time is measured.
     fn pass<U>(self, stage: impl FnOnce(T, &mut AddReport) -> Result<U>) -> Result<Batch<U>> {
-        let Self { content, ledger, mut report, slowest } = self;
+        let Self { content, taken, mut report, slowest } = self;
         let start = Instant::now();
         let content = stage(content, &mut report)?;
-        Ok(Batch { content, ledger, report, slowest: slowest.max(start.elapsed()) })
+        Ok(Batch { content, taken, report, slowest: slowest.max(start.elapsed()) })
     }
 }
 
@@ -59,7 +60,7 @@ pub(super) fn run(
     parts: &Parts,
     documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
-    checkpoint: Option<Checkpoint<'_>>,
+    along: Option<&dyn Along>,
     report: &mut AddReport,
     settled: &dyn Fn(&mut AddReport),
 ) -> Result<()> {
@@ -69,19 +70,9 @@ pub(super) fn run(
     let cancel = options.cancel;
     std::thread::scope(|scope| {
         let model = scope.spawn(move || embed_all(parts, read, &to_store, cancel));
-        let store = scope.spawn(move || write_all(parts, embedded, &committed, cancel));
-        let mut reader = Reader {
-            parts,
-            cancel,
-            checkpoint,
-            done,
-            report,
-            settled,
-            underway: HashMap::new(),
-            sent: 0,
-            heard: 0,
-            size: 64,
-        };
+        let store = scope.spawn(move || write_all(parts, embedded, &committed, along, cancel));
+        let mut reader =
+            Reader { parts, cancel, done, report, settled, underway: HashMap::new(), sent: 0, heard: 0, size: 64 };
         let outcome = reader.read_all(documents, to_model);
         reader.settle_all();
         // The store's failure ends the model's work, and that the reader's: the one behind is the cause.
@@ -126,12 +117,16 @@ fn write_all(
     parts: &Parts,
     embedded: Receiver<Batch<Vec<Operation>>>,
     committed: &Sender<Done>,
+    along: Option<&dyn Along>,
     cancel: Option<&AtomicBool>,
 ) -> Result<()> {
-    for mut batch in embedded {
-        let along = Alongside::ledger(std::mem::take(&mut batch.ledger));
-        let Batch { report, slowest, .. } =
-            batch.pass(|operations, report| commit(parts, operations, along, report))?;
+    let mut up_to_here = UpToHere::default();
+    for batch in embedded {
+        let taken = batch.taken;
+        let Batch { report, slowest, .. } = batch.pass(|operations, report| match along {
+            Some(along) => up_to_here.commit(parts, operations, taken, along, report),
+            None => commit(parts, operations, report),
+        })?;
         // Nobody listens where the reader has failed; what is committed is so nevertheless.
         let _ = committed.send(Done { report, slowest });
         wait_for_sealing(parts, cancel)?;
@@ -139,11 +134,48 @@ fn write_all(
     Ok(())
 }
 
+/// What became of all batches so far, for what is committed along.
+#[derive(Default)]
+struct UpToHere {
+    taken: u64,
+    report: AddReport,
+}
+
+impl UpToHere {
+    fn commit(
+        &mut self,
+        parts: &Parts,
+        operations: Vec<Operation>,
+        taken: u64,
+        along: &dyn Along,
+        report: &mut AddReport,
+    ) -> Result<()> {
+        let snapshot = parts.store.snapshot(parts.info.id)?;
+        let mut seen = HashSet::new();
+        for operation in &operations {
+            let Operation::Put(document) = operation else { continue };
+            if seen.insert(&document.id) && snapshot.digest(&document.id)?.is_none() {
+                report.added += 1;
+            } else {
+                report.replaced += 1;
+            }
+        }
+        drop((snapshot, seen));
+        self.taken += taken;
+        self.report.take_up(report.clone());
+        report.rejected.clear();
+        let edits = along.edits(self.taken, &mut self.report, !operations.is_empty())?;
+        if !operations.is_empty() || !edits.is_empty() {
+            parts.store.write_with(parts.info.id, operations, Alongside::ledger(edits))?;
+        }
+        Ok(())
+    }
+}
+
 /// The first stage.
 struct Reader<'a> {
     parts: &'a Parts,
     cancel: Option<&'a AtomicBool>,
-    checkpoint: Option<Checkpoint<'a>>,
     done: Receiver<Done>,
     report: &'a mut AddReport,
     settled: &'a dyn Fn(&mut AddReport),
@@ -186,15 +218,15 @@ impl Reader<'_> {
         let mut report = AddReport::default();
         let start = Instant::now();
         let (batch, exhausted) = take_batch(documents, self.size, &mut report);
-        let ledger = self.checkpoint.map_or_else(Vec::new, |checkpoint| checkpoint(exhausted));
-        let taken = start.elapsed();
+        let items = (batch.len() + report.rejected.len()) as u64;
+        let taking = start.elapsed();
         if batch.iter().any(|document| self.underway.contains_key(&document.id)) {
             while self.heard < self.sent && self.settle_one() {}
         }
         let start = Instant::now();
         self.underway.extend(batch.iter().map(|document| (document.id.clone(), self.sent)));
         let content = read_batch(self.parts, batch, &mut report)?;
-        Ok((Batch { content, ledger, report, slowest: taken + start.elapsed() }, exhausted))
+        Ok((Batch { content, taken: items, report, slowest: taking + start.elapsed() }, exhausted))
     }
 
     /// Waits for the next batch to be committed; `false` where none will be.

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::LedgerEdit;
 
 use crate::embed::{Embedder, Embeddings, ModelSpec};
+use crate::ingest::Along;
 use crate::types::Rejected;
 use crate::{AddOptions, AddReport, Collection, CollectionConfig, Database, Document, Error, Result, ingest};
 
@@ -122,29 +122,37 @@ fn whoever_cancels_waits_for_no_model() {
     assert!(embedded.load(Ordering::Relaxed) < 5 * 4_096 + 64, "{embedded:?}");
 }
 
+/// Notes how many items were taken, and what was told.
+#[derive(Default)]
+struct Noted(Mutex<Vec<Rejected>>);
+
+impl Along for Noted {
+    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
+        self.0.lock().unwrap().append(&mut report.rejected);
+        let AddReport { added, replaced, unchanged, .. } = report;
+        let note = format!("{taken}: {added} added, {replaced} replaced, {unchanged} unchanged, {changes}");
+        Ok(vec![LedgerEdit::put("position", note)])
+    }
+}
+
 #[test]
 fn a_ledger_says_what_was_committed_and_no_more() {
     let collection = collection(|_| Ok(()));
     let parts = collection.parts();
-    let (read, cancel) = (Cell::new(0_u64), AtomicBool::new(false));
-    let note = |last: bool| vec![LedgerEdit::put("position", format!("{} {last}", read.get()))];
+    let cancel = AtomicBool::new(false);
     let position = || {
         let value = parts.store.ledger(parts.info.id, b"position").unwrap().unwrap();
         String::from_utf8(value).unwrap()
     };
-    let documents = |end: usize| (0..end).inspect(|_| read.set(read.get() + 1)).map(numbered);
-
     let progress = |report: &AddReport| cancel.store(report.added >= 300, Ordering::Relaxed);
     let options = AddOptions { cancel: Some(&cancel), progress: Some(&progress), ..AddOptions::default() };
-    ingest::add(parts, documents(usize::MAX), &options, Some(&note)).unwrap();
-    assert_eq!(position(), format!("{} false", collection.count().unwrap()));
-
-    read.set(0);
+    let report = ingest::add_along(parts, (0..usize::MAX).map(numbered), &options, Some(&Noted::default())).unwrap();
     let count = collection.count().unwrap();
-    ingest::add(parts, documents(100), &AddOptions::default(), Some(&note)).unwrap();
-    assert_eq!(
-        (position(), collection.count().unwrap()),
-        ("100 true".into(), count),
-        "unchanged documents move it, too"
-    );
+    assert_eq!((position(), report.added), (format!("{count}: {count} added, 0 replaced, 0 unchanged, true"), count));
+
+    let again = [numbered(0), Err(Rejected { source: "row 2".into(), reason: "bad".into() }), numbered(1)];
+    let noted = Noted::default();
+    let report = ingest::add_along(parts, again, &AddOptions::default(), Some(&noted)).unwrap();
+    assert_eq!(position(), "3: 0 added, 0 replaced, 2 unchanged, false", "unchanged documents move it, too");
+    assert_eq!((report.rejected.len(), noted.0.into_inner().unwrap().len()), (0, 1), "each rejection is told once");
 }

@@ -1,0 +1,22 @@
+//! How do columns become documents, and documents columns?
+//!
+//! A file of rows (Parquet, Arrow IPC, CSV, JSON Lines) is a [`Table`]: it yields documents and rejected rows, knows where to go
+//! on, and never has more than a few mebibytes of rows in memory. Invariant: no byte of a file reaches a decoder of
+//! Parquet or Arrow before what it claims was looked at.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "Arrow has forty types, of which each place knows a few")]
+
+pub mod batches;
+mod cell;
+mod guard;
+mod ipc;
+mod map;
+mod pages;
+mod rows;
+mod tables;
+mod text;
+mod thrift;
+
+pub use self::map::ColumnMap;
+pub use self::rows::BadRow;
+pub use self::tables::{Position, Row, Table, TableOptions, Vectors};

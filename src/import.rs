@@ -1,0 +1,560 @@
+//! How does a file of a million rows get in exactly once?
+//!
+//! With each batch of documents the import's position is committed in the same transaction, in the collection's ledger. So
+//! an import that was killed goes on behind the last row that is in, one that is finished is told as such, and a file
+//! that has changed is read again, of which only what differs is embedded.
+//!
+//! Invariants: the position is never ahead of the documents nor behind them; rows are counted once, however often the
+//! import was begun; a row that is no document is written down and the next one is read.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use quiverdb_storage::{Alongside, LedgerEdit};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::formats::columns::{BadRow, ColumnMap, Position, Table, TableOptions};
+use crate::ingest::{AddOptions, Along, add_along};
+use crate::moment::changed_at;
+use crate::parts::Parts;
+use crate::types::{AddReport, Document, Rejected};
+use crate::{Error, Result};
+
+/// How a file is imported.
+#[derive(Default)]
+pub struct ImportOptions<'a> {
+    /// Which column is what.
+    pub map: ColumnMap,
+    /// The first line of a CSV file is a row like the others; its columns are called `column1`, `column2` and so on.
+    pub no_header: bool,
+    /// Reads the file from its beginning even where it, or a part of it, is imported already.
+    pub again: bool,
+    /// A file of JSON Lines for the rows that are no documents: `{"source", "row", "column", "value", "reason"}`. An import
+    /// that goes on adds to it; another begins it anew, or adds to it where `append` is set.
+    pub rejects: Option<PathBuf>,
+    /// The rejects of this file are added to those of others.
+    pub append: bool,
+    /// Stops with an error once more rows than this are rejected.
+    pub rejects_max: Option<u64>,
+    /// Called after each batch.
+    pub progress: Option<&'a (dyn Fn(&ImportProgress) + Sync)>,
+    /// Set it to stop after the batch at hand; what was committed stays, and the same import goes on from there.
+    pub cancel: Option<&'a AtomicBool>,
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImportProgress {
+    /// Rows that were read, those of earlier runs included.
+    pub rows: u64,
+    /// Rows that this run began behind.
+    pub rows_before: u64,
+    /// All rows of the file, where it is known.
+    pub rows_total: Option<u64>,
+    /// Rows that were rejected.
+    pub rejected: u64,
+    /// Seconds of this run.
+    pub seconds: f64,
+}
+
+/// What became of a file: all of it, the part that earlier runs imported included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ImportReport {
+    /// What became of its rows. Of those that were rejected the first 1,000 of this run are listed.
+    #[serde(flatten)]
+    pub report: AddReport,
+    /// Rows that were read; of a file of lines, lines.
+    pub rows: u64,
+    /// Rows that were rejected.
+    pub rejected_rows: u64,
+    /// Rows that earlier runs had imported.
+    pub resumed_after: u64,
+    /// The file was imported already, and nothing was read.
+    pub already_imported: bool,
+}
+
+/// Rejected rows that a report lists; all are in the file of rejects.
+const LISTED_MAX: usize = 1_000;
+/// How often the position is written while nothing changes.
+const IDLE: Duration = Duration::from_secs(2);
+/// Bytes at either end of a file that tell it from another one.
+const ENDS_BYTES: u64 = 64 << 10;
+/// The key of the types of metadata columns.
+const COLUMNS_KEY: &[u8] = b"columns";
+const VERSION: u32 = 1;
+
+/// The position of an import, as the ledger keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    identity: Identity,
+    position: Position,
+    done: bool,
+    counts: Counts,
+    /// The file of rejects and how long it was, so that a run that goes on drops what was written after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rejects: Option<(PathBuf, u64)>,
+}
+
+/// What a file is, and how it is read. Two are the same where all of it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    path: String,
+    bytes: u64,
+    /// Compared and never ordered.
+    changed_at: u64,
+    /// SHA-256 of its first and last 64 KiB: a Parquet file's footer, with the sizes of all its parts, is among them.
+    ends: String,
+    map: String,
+    no_header: bool,
+}
+
+/// Counts of all runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Counts {
+    added: u64,
+    replaced: u64,
+    unchanged: u64,
+    rejected: u64,
+    chunks_embedded: u64,
+    chunks_reused: u64,
+    #[serde(default)]
+    chunks_cached: u64,
+    texts_truncated: u64,
+    seconds: f64,
+}
+
+impl Counts {
+    /// With those of a run added.
+    fn with(&self, run: &AddReport, rejected: u64) -> Self {
+        Self {
+            added: self.added + run.added,
+            replaced: self.replaced + run.replaced,
+            unchanged: self.unchanged + run.unchanged,
+            rejected,
+            chunks_embedded: self.chunks_embedded + run.chunks_embedded,
+            chunks_reused: self.chunks_reused + run.chunks_reused,
+            chunks_cached: self.chunks_cached + run.chunks_cached,
+            texts_truncated: self.texts_truncated + run.texts_truncated,
+            seconds: self.seconds + run.seconds,
+        }
+    }
+
+    fn documents(&self) -> u64 {
+        self.added + self.replaced + self.unchanged
+    }
+
+    fn report(&self, rejected: Vec<Rejected>) -> AddReport {
+        AddReport {
+            added: self.added,
+            replaced: self.replaced,
+            unchanged: self.unchanged,
+            removed: 0,
+            rejected,
+            chunks_embedded: self.chunks_embedded,
+            chunks_reused: self.chunks_reused,
+            chunks_cached: self.chunks_cached,
+            texts_truncated: self.texts_truncated,
+            seconds: self.seconds,
+            embedding_seconds: 0.0,
+        }
+    }
+}
+
+/// Imports a file into a collection.
+pub(crate) fn import(parts: &Parts, path: &Path, options: &ImportOptions<'_>) -> Result<ImportReport> {
+    let identity = Identity::of(path, options)?;
+    let key = identity.key();
+    let before = match parts.store.ledger(parts.info.id, &key)? {
+        Some(bytes) if !options.again => serde_json::from_slice(&bytes).ok(),
+        _ => None,
+    };
+    let before = before.filter(|record: &Record| record.version == VERSION && record.identity == identity);
+    if let Some(record) = before.as_ref().filter(|record| record.done) {
+        return Ok(ImportReport {
+            report: AddReport { unchanged: record.counts.documents(), ..AddReport::default() },
+            rows: record.position.rows,
+            already_imported: true,
+            ..ImportReport::default()
+        });
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut table = Table::open(path, &name, table_options(parts, options))?;
+    let (position, counts) = before.as_ref().map(|record| (record.position, record.counts.clone())).unwrap_or_default();
+    table.skip_to(position)?;
+    let rejects = Rejects::open(options, before.as_ref().and_then(|record| record.rejects.as_ref()))?;
+    let types = table.types();
+    let run = Run {
+        key,
+        identity,
+        counts,
+        begin: position,
+        rows_total: table.rows(),
+        options,
+        start: Instant::now(),
+        state: Mutex::new(State::new(position, rejects, before.map_or(0, |record| record.counts.rejected))),
+    };
+    run.take_in(parts, table, types)
+}
+
+/// The types that imported metadata columns had, by name, as Arrow prints them. A name that came with two is left out.
+///
+/// # Errors
+/// [`Error::Storage`] where the ledger cannot be read.
+#[allow(dead_code, reason = "for whoever writes metadata out with its types")]
+pub(crate) fn recorded_types(parts: &Parts) -> Result<BTreeMap<String, String>> {
+    let types = Columns::read(parts)?.types;
+    Ok(types.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect())
+}
+
+/// The types of the collection's metadata columns. Null for a name that came with two.
+#[derive(Default, Serialize, Deserialize)]
+struct Columns {
+    version: u32,
+    types: BTreeMap<String, Option<String>>,
+}
+
+impl Columns {
+    fn read(parts: &Parts) -> Result<Self> {
+        let bytes = parts.store.ledger(parts.info.id, COLUMNS_KEY)?;
+        let columns: Option<Self> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(columns.filter(|columns| columns.version == VERSION).unwrap_or_default())
+    }
+
+    /// With those of one more file; `None` where nothing is new.
+    fn with(mut self, types: BTreeMap<String, String>) -> Option<Self> {
+        let mut changed = false;
+        for (name, kind) in types {
+            let merged = match self.types.get(&name) {
+                Some(known) if known.as_ref() != Some(&kind) => None,
+                Some(_) | None => Some(kind),
+            };
+            changed |= self.types.get(&name) != Some(&merged);
+            self.types.insert(name, merged);
+        }
+        self.version = VERSION;
+        changed.then_some(self)
+    }
+}
+
+fn table_options(parts: &Parts, options: &ImportOptions<'_>) -> TableOptions {
+    let external = parts.further_spaces().filter(|space| !space.has_model());
+    TableOptions {
+        map: options.map.clone(),
+        no_header: options.no_header,
+        spaces: external.map(|space| space.name().to_owned()).collect(),
+    }
+}
+
+impl Identity {
+    fn of(path: &Path, options: &ImportOptions<'_>) -> Result<Self> {
+        let cannot = |error| Error::io(path, error);
+        let full = path.canonicalize().map_err(cannot)?;
+        let mut file = File::open(&full).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if metadata.is_dir() {
+            let path = path.display();
+            return Err(Error::invalid(format!("{path} is a folder; name its files, or add it with `quiver add`")));
+        }
+        let bytes = metadata.len();
+        let mut ends = Vec::new();
+        Read::by_ref(&mut file).take(ENDS_BYTES).read_to_end(&mut ends).map_err(cannot)?;
+        file.seek(SeekFrom::Start(bytes.saturating_sub(ENDS_BYTES))).map_err(cannot)?;
+        file.take(ENDS_BYTES).read_to_end(&mut ends).map_err(cannot)?;
+        Ok(Self {
+            path: full.to_string_lossy().into_owned(),
+            bytes,
+            changed_at: changed_at(&metadata),
+            ends: hex(&Sha256::digest(&ends)),
+            map: options.map.canonical(),
+            no_header: options.no_header,
+        })
+    }
+
+    /// One record a file, whatever it holds.
+    fn key(&self) -> Vec<u8> {
+        let digest = hex(&Sha256::digest(self.path.as_bytes()));
+        format!("import/{}", &digest[..32]).into_bytes()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One run of an import.
+struct Run<'a> {
+    key: Vec<u8>,
+    identity: Identity,
+    /// Of earlier runs.
+    counts: Counts,
+    begin: Position,
+    rows_total: Option<u64>,
+    options: &'a ImportOptions<'a>,
+    start: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Rows that were read and are not committed yet.
+    in_flight: VecDeque<InFlight>,
+    /// How many of this run were committed.
+    committed: u64,
+    /// The last of them.
+    position: Position,
+    rejects: Rejects,
+    rejected: u64,
+    listed: Vec<Rejected>,
+    written: Option<Instant>,
+    /// Why reading ended before the end.
+    failed: Option<Error>,
+    /// Whether it ended at the end.
+    exhausted: bool,
+}
+
+struct InFlight {
+    next: Position,
+    /// The document's id, or why there is none.
+    row: std::result::Result<String, BadRow>,
+}
+
+impl State {
+    fn new(position: Position, rejects: Rejects, rejected: u64) -> Self {
+        Self {
+            in_flight: VecDeque::new(),
+            committed: 0,
+            position,
+            rejects,
+            rejected,
+            listed: Vec::new(),
+            written: None,
+            failed: None,
+            exhausted: false,
+        }
+    }
+}
+
+impl Run<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_in(self, parts: &Parts, mut table: Table, types: BTreeMap<String, String>) -> Result<ImportReport> {
+        let show = |report: &AddReport| {
+            let Some(progress) = self.options.progress else { return };
+            let state = self.state();
+            progress(&ImportProgress {
+                rows: state.position.rows,
+                rows_before: self.begin.rows,
+                rows_total: self.rows_total,
+                rejected: state.rejected,
+                seconds: report.seconds,
+            });
+        };
+        let options = AddOptions { dry_run: false, progress: Some(&show), cancel: self.options.cancel };
+        let documents = std::iter::from_fn(|| self.next(&mut table));
+        let added = add_along(parts, documents, &options, Some(&self));
+        let cancelled = self.options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let failed = self.state().failed.take();
+        let report = added.map_err(|error| self.after(error))?;
+        if let Some(error) = failed {
+            return Err(self.after(error));
+        }
+        let done = self.state().exhausted && self.state().in_flight.is_empty();
+        if done {
+            self.finish(parts, &report, types)?;
+        } else if !cancelled {
+            return Err(self.after(Error::invalid("reading ended before the end of the file")));
+        }
+        let mut state = self.state();
+        let listed = std::mem::take(&mut state.listed);
+        Ok(ImportReport {
+            report: self.counts.with(&report, state.rejected).report(listed),
+            rows: state.position.rows,
+            rejected_rows: state.rejected,
+            resumed_after: self.begin.rows,
+            already_imported: false,
+        })
+    }
+
+    /// The next document or rejection of the file. After an error of the file nothing comes any more.
+    fn next(&self, table: &mut Table) -> Option<std::result::Result<Document, Rejected>> {
+        if self.state().failed.is_some() {
+            return None;
+        }
+        let row = match table.next_row() {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                self.state().exhausted = true;
+                return None;
+            }
+            Err(error) => {
+                self.state().failed = Some(error);
+                return None;
+            }
+        };
+        let mut state = self.state();
+        let (loaded, in_flight) = match row.document {
+            Ok(document) => {
+                let id = document.id.to_string();
+                (Ok(document), Ok(id))
+            }
+            Err(bad) => {
+                state.rejected += 1;
+                if let Some(most) = self.options.rejects_max.filter(|most| state.rejected > *most) {
+                    state.failed = Some(too_many(most, &bad.rejected()));
+                }
+                (Err(bad.rejected()), Err(bad))
+            }
+        };
+        state.in_flight.push_back(InFlight { next: row.next, row: in_flight });
+        Some(loaded)
+    }
+
+    /// The last record: all is in.
+    fn finish(&self, parts: &Parts, report: &AddReport, types: BTreeMap<String, String>) -> Result<()> {
+        let mut edits = vec![self.edit(&self.state(), report, true)?];
+        if let Some(columns) = Columns::read(parts)?.with(types) {
+            edits.push(LedgerEdit::put(COLUMNS_KEY, json(&columns)?));
+        }
+        parts.store.write_with(parts.info.id, Vec::new(), Alongside::ledger(edits))?;
+        Ok(())
+    }
+
+    fn edit(&self, state: &State, report: &AddReport, done: bool) -> Result<LedgerEdit> {
+        let run = AddReport { seconds: self.start.elapsed().as_secs_f64(), rejected: Vec::new(), ..report.clone() };
+        let record = Record {
+            version: VERSION,
+            identity: self.identity.clone(),
+            position: state.position,
+            done,
+            counts: self.counts.with(&run, state.rejected_until_now()),
+            rejects: state.rejects.length(),
+        };
+        Ok(LedgerEdit::put(self.key.clone(), json(&record)?))
+    }
+
+    /// An error with what is in nevertheless.
+    fn after(&self, error: Error) -> Error {
+        let rows = self.state().position.rows;
+        let Error::InvalidInput(message) = error else { return error };
+        if rows == 0 {
+            return Error::InvalidInput(message);
+        }
+        Error::invalid(format!(
+            "{message}. The rows before are in ({rows}); the same import goes on behind them while the file stays as it is"
+        ))
+    }
+}
+
+impl State {
+    /// Rejections up to the position, without those of rows that are in flight.
+    fn rejected_until_now(&self) -> u64 {
+        self.rejected - self.in_flight.iter().filter(|row| row.row.is_err()).count() as u64
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::invalid(error.to_string()))
+}
+
+fn too_many(most: u64, last: &Rejected) -> Error {
+    Error::invalid(format!(
+        "more than {most} rows are rejected, the last one {}: {}. Mend the file, map its columns otherwise, or allow more \
+         (--max-rejects)",
+        last.source, last.reason
+    ))
+}
+
+impl Along for Run<'_> {
+    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
+        let mut state = self.state();
+        // Those of the reader are known already; these were refused by the collection.
+        let refused = std::mem::take(&mut report.rejected);
+        let mut reasons: HashMap<&str, &str> =
+            refused.iter().map(|refused| (refused.source.as_str(), refused.reason.as_str())).collect();
+        while state.committed < taken {
+            let Some(InFlight { next, row }) = state.in_flight.pop_front() else { break };
+            state.committed += 1;
+            state.position = next;
+            let bad = match row {
+                Err(bad) => {
+                    reasons.remove(bad.rejected().source.as_str());
+                    Some(bad)
+                }
+                Ok(id) => reasons.remove(id.as_str()).map(|reason| {
+                    state.rejected += 1;
+                    let (source, row) = (self.identity.path.clone(), next.rows);
+                    BadRow { source, row, column: None, value: Some(id.as_str().into()), reason: reason.to_owned() }
+                }),
+            };
+            if let Some(bad) = bad {
+                state.rejects.write(&bad)?;
+                if state.listed.len() < LISTED_MAX {
+                    state.listed.push(bad.rejected());
+                }
+            }
+        }
+        if let Some(most) = self.options.rejects_max.filter(|most| state.rejected > *most && state.failed.is_none()) {
+            let none = Rejected { source: self.identity.path.clone(), reason: "see the rejects".to_owned() };
+            state.failed = Some(too_many(most, state.listed.last().unwrap_or(&none)));
+        }
+        let is_idle = state.written.is_some_and(|written| written.elapsed() < IDLE);
+        if !changes && is_idle {
+            return Ok(Vec::new());
+        }
+        state.rejects.flush()?;
+        state.written = Some(Instant::now());
+        Ok(vec![self.edit(&state, report, false)?])
+    }
+}
+
+/// The file of rejected rows.
+struct Rejects {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+    bytes: u64,
+}
+
+impl Rejects {
+    /// Opens it; where the import goes on, cut to what belongs to the rows before.
+    fn open(options: &ImportOptions<'_>, before: Option<&(PathBuf, u64)>) -> Result<Self> {
+        let Some(path) = &options.rejects else { return Ok(Self { path: PathBuf::new(), file: None, bytes: 0 }) };
+        let cannot = |error| Error::io(path, error);
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(cannot)?;
+        let full = path.canonicalize().map_err(cannot)?;
+        let there = file.metadata().map_err(cannot)?.len();
+        let bytes = match before {
+            Some((before, bytes)) if *before == full => (*bytes).min(there),
+            _ if options.append => there,
+            _ => 0,
+        };
+        file.set_len(bytes).map_err(cannot)?;
+        let mut file = BufWriter::new(file);
+        file.seek(SeekFrom::Start(bytes)).map_err(cannot)?;
+        Ok(Self { path: full, file: Some(file), bytes })
+    }
+
+    fn write(&mut self, bad: &BadRow) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut line = json(bad)?;
+        line.push(b'\n');
+        self.bytes += line.len() as u64;
+        file.write_all(&line).map_err(|error| Error::io(&self.path, error))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.flush().map_err(|error| Error::io(&self.path, error))
+    }
+
+    fn length(&self) -> Option<(PathBuf, u64)> {
+        self.file.as_ref().map(|_| (self.path.clone(), self.bytes))
+    }
+}
