@@ -47,7 +47,7 @@ fn decimals_are_numbers_where_a_double_holds_them() {
     assert_eq!(decimal(-5, 3), "-0.005");
     assert_eq!(decimal(200, 2), "2");
     assert_eq!(decimal(12_345_678_901_234_567_890_123, 2), "\"123456789012345678901.23\"");
-    assert_eq!(decimal(9_007_199_254_740_993_1, 1), "\"9007199254740993.1\"");
+    assert_eq!(decimal(90_071_992_547_409_931, 1), "\"9007199254740993.1\"");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 pub mod batches;
 mod cell;
+mod delta;
 mod guard;
 mod ipc;
 mod map;

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Type};
+use parquet::column::page::{Page, PageReader};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
 
 use super::thrift::{PageHeader, page_header};
 
@@ -24,6 +26,9 @@ const BATCH_BYTES_MAX: u64 = 384 << 20;
 const HEADER_BYTES_MAX: usize = 16 << 20;
 /// Deflate makes no more of a byte.
 const GZIP_RATIO: u64 = 1_032;
+/// Encodings, as numbered in `parquet.thrift`.
+const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+const DELTA_BYTE_ARRAY: i64 = 7;
 /// The old framing of LZ4 is decoded without a bound; a byte of it becomes up to 255.
 const LZ4_BYTES_MAX: u64 = 2 << 20;
 
@@ -59,10 +64,15 @@ struct Chunk {
     nested: Option<u64>,
     /// Bytes that an entry of a dictionary takes at least.
     entry: i64,
+    /// What the crate needs to unpack a page of it; `None` in tests.
+    metadata: Option<Arc<ColumnChunkMetaData>>,
 }
 
 struct Body {
     start: u64,
+    /// Where its header begins.
+    page: u64,
+    metadata: Option<Arc<ColumnChunkMetaData>>,
     header: PageHeader,
     codec: Compression,
     cost: u64,
@@ -103,7 +113,8 @@ impl Pages {
             let nested = (kind.max_rep_level() > 0).then_some(width + 4);
             let (start, length) = column.byte_range();
             let (codec, rows) = (column.compression(), group.num_rows());
-            Ok(Chunk { start, end: start.saturating_add(length), rows, codec, nested, entry })
+            let (end, metadata) = (start.saturating_add(length), Some(Arc::new(column.clone())));
+            Ok(Chunk { start, end, rows, codec, nested, entry, metadata })
         });
         let chunks = chunks.collect::<Result<Vec<_>>>()?;
         *self.state() = State { chunks, ..State::default() };
@@ -152,16 +163,60 @@ impl Pages {
     }
 
     /// Takes what a page needs from the budget of the batch.
-    fn charge(&self, start: u64) -> Result<Option<(PageHeader, Compression)>> {
+    fn charge(&self, start: u64) -> Result<Option<Body>> {
         let mut state = self.state();
         let Some(at) = state.bodies.iter().position(|body| body.start == start) else { return Ok(None) };
         let body = state.bodies.swap_remove(at);
-        state.taken = state.taken.saturating_add(body.cost);
+        self.take(&mut state, start, body.cost)?;
+        Ok(Some(body))
+    }
+
+    fn take(&self, state: &mut State, start: u64, cost: u64) -> Result<()> {
+        state.taken = state.taken.saturating_add(cost);
         if state.taken > BATCH_BYTES_MAX {
             state.exhausted = true;
             return Err(refused(start, format!("a batch of rows takes more than {} MiB", BATCH_BYTES_MAX >> 20)));
         }
-        Ok(Some((body.header, body.codec)))
+        Ok(())
+    }
+
+    /// Looks into a page of delta-encoded strings, unpacked by the crate itself.
+    fn look_into(&self, body: &Body) -> Result<()> {
+        let Some(metadata) = &body.metadata else { return Ok(()) };
+        let column = metadata.column_descr();
+        let size = i64::try_from(body.header.length).unwrap_or(i64::MAX).saturating_add(body.header.compressed);
+        let location = PageLocation {
+            offset: i64::try_from(body.page).unwrap_or(i64::MAX),
+            compressed_page_size: i32::try_from(size).map_err(|_| refused(body.page, "it is too large"))?,
+            first_row_index: 0,
+        };
+        let raw = Arc::new(Raw(self.clone()));
+        let mut reader = SerializedPageReader::new(raw, metadata, usize::MAX >> 1, Some(vec![location]))?;
+        if metadata.byte_range().0 != body.page {
+            // What lies before it is taken for a dictionary.
+            reader.skip_next_page()?;
+        }
+        let page = reader.get_next_page()?.ok_or_else(|| refused(body.page, "it is empty"))?;
+        let bytes = page.buffer();
+        let levels = match &page {
+            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+                def_levels_byte_len.saturating_add(*rep_levels_byte_len) as usize
+            }
+            Page::DataPage { .. } => {
+                let kinds = [column.max_rep_level(), column.max_def_level()];
+                kinds.iter().filter(|most| **most > 0).try_fold(0_usize, |at, _| {
+                    let length = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+                    let length = length.ok_or_else(|| refused(body.page, "its levels end too early"))?;
+                    Ok::<_, ParquetError>(at.saturating_add(4).saturating_add(u32::from_le_bytes(*length) as usize))
+                })?
+            }
+            Page::DictionaryPage { .. } => return Ok(()),
+        };
+        let values = bytes.get(levels..).ok_or_else(|| refused(body.page, "its levels end too early"))?;
+        let count = body.header.values as u64;
+        let with_prefixes = body.header.encoding == DELTA_BYTE_ARRAY;
+        let unpacked = super::delta::check(values, count, with_prefixes).map_err(|flaw| refused(body.page, flaw))?;
+        self.take(&mut self.state(), body.page, unpacked)
     }
 }
 
@@ -195,7 +250,8 @@ fn judge(start: u64, header: &PageHeader, chunk: &Chunk) -> Result<Body> {
     }
     let decoded = if is_dictionary { 0 } else { (values as u64).saturating_mul(chunk.nested.unwrap_or(0)) };
     let cost = (uncompressed as u64).saturating_add(decoded);
-    Ok(Body { start: body, header: *header, codec: chunk.codec, cost })
+    let metadata = chunk.metadata.clone();
+    Ok(Body { start: body, page: start, metadata, header: *header, codec: chunk.codec, cost })
 }
 
 /// Decoders that decompress to the end whatever the header says are tried out first where that could be much.
@@ -249,10 +305,35 @@ impl ChunkReader for Pages {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let page = self.charge(start)?;
         let bytes = self.bytes(start, length).map_err(|error| refused(start, error))?;
-        if let Some((header, codec)) = page {
-            try_out(start, &bytes, &header, codec)?;
+        if let Some(body) = page {
+            try_out(start, &bytes, &body.header, body.codec)?;
+            let is_data = body.header.kind != 2;
+            if is_data && [DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY].contains(&body.header.encoding) {
+                self.look_into(&body)?;
+            }
         }
         Ok(bytes.into())
+    }
+}
+
+/// The bytes of a file as they are.
+struct Raw(Pages);
+
+impl Length for Raw {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Raw {
+    type T = Cursor<Vec<u8>>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        Err(refused(start, "no page was asked for here"))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        Ok(self.0.bytes(start, length).map_err(|error| refused(start, error))?.into())
     }
 }
 
@@ -292,7 +373,15 @@ mod tests {
     use super::*;
 
     fn chunk() -> Chunk {
-        Chunk { start: 4, end: 10_004, rows: 100, codec: Compression::UNCOMPRESSED, nested: None, entry: 4 }
+        Chunk {
+            start: 4,
+            end: 10_004,
+            rows: 100,
+            codec: Compression::UNCOMPRESSED,
+            nested: None,
+            entry: 4,
+            metadata: None,
+        }
     }
 
     fn header() -> PageHeader {

@@ -29,6 +29,8 @@ pub(super) struct PageHeader {
     pub(super) uncompressed: i64,
     pub(super) compressed: i64,
     pub(super) values: i64,
+    /// How the values of a data page are encoded.
+    pub(super) encoding: i64,
     /// Bytes of the levels of version 2, which are never compressed.
     pub(super) levels: i64,
     /// Whether the rest of version 2 is not compressed.
@@ -46,13 +48,18 @@ pub(super) fn page_header(bytes: &[u8]) -> Result<Option<PageHeader>, Flaw> {
             (1, I32) => header.kind = reader.whole()?,
             (2, I32) => header.uncompressed = reader.whole()?,
             (3, I32) => header.compressed = reader.whole()?,
-            (5 | 7, STRUCT) => reader.fields(1, &mut |reader, id, kind| match (id, kind) {
-                (1, I32) => reader.whole().map(|values| header.values = values),
-                _ => reader.skip(kind, 2),
+            (5 | 7, STRUCT) => reader.fields(1, &mut |reader, id, kind| {
+                match (id, kind) {
+                    (1, I32) => header.values = reader.whole()?,
+                    (2, I32) => header.encoding = reader.whole()?,
+                    _ => reader.skip(kind, 2)?,
+                }
+                Ok(())
             })?,
             (8, STRUCT) => reader.fields(1, &mut |reader, id, kind| {
                 match (id, kind) {
                     (1, I32) => header.values = reader.whole()?,
+                    (4, I32) => header.encoding = reader.whole()?,
                     (5 | 6, I32) => header.levels = header.levels.saturating_add(reader.whole()?.max(0)),
                     (7, FALSE) => header.plain = true,
                     _ => reader.skip(kind, 2)?,
