@@ -207,7 +207,6 @@ pub(crate) fn import(parts: &Parts, path: &Path, options: &ImportOptions<'_>) ->
 ///
 /// # Errors
 /// [`Error::Storage`] where the ledger cannot be read.
-#[allow(dead_code, reason = "for whoever writes metadata out with its types")]
 pub(crate) fn recorded_types(parts: &Parts) -> Result<BTreeMap<String, String>> {
     let types = Columns::read(parts)?.types;
     Ok(types.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect())

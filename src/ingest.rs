@@ -5,6 +5,7 @@
 //! digest and a look-up, unchanged chunks of changed documents keep their vectors. Every chunk has a vector in every
 //! space: its model's, or the one that the document brings for all of its chunks.
 
+mod embedded;
 mod pipeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,6 +21,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::embedded::{chunk_digest, models_of};
 use crate::cache::{self, Embedded};
 use crate::chunk::{Chunk, chunk};
 use crate::config::{ChunkerKind, DEFAULT_SPACE};
@@ -459,6 +461,7 @@ fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Pre
         chunk.vectors = parts.spaces().iter().map(|space| given(space, &document).cloned()).collect();
     }
     let is_external = parts.spaces().iter().all(|space| given(space, &document).is_some());
+    embedded::take(parts, &document, &mut chunks);
     if stored.is_some() && !is_external {
         reuse_vectors(parts, snapshot, splitter.as_ref(), &document.id, &mut chunks)?;
     }

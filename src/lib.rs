@@ -44,6 +44,7 @@
 //! | `ingest` | How does a document get in? |
 //! | `import` | How does a file of a million rows get in exactly once? |
 //! | `query` | How is a question answered? |
+//! | [`export`] | How does a collection get out again? |
 //! | [`context`] | How do hits become a cited context for a language model? |
 //! | [`eval`] | How good is the answer, measured? |
 //! | [`db`] | The front door: [`Database`], [`Collection`] |
@@ -65,6 +66,7 @@ pub mod db;
 pub mod embed;
 mod error;
 pub mod eval;
+pub mod export;
 pub mod formats;
 pub mod fuse;
 #[cfg(feature = "parquet")]
@@ -83,6 +85,7 @@ pub use config::{CollectionConfig, SpaceConfig};
 pub use db::{Collection, Database, Snapshot};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
+pub use export::{ExportOptions, ExportReport};
 #[cfg(feature = "parquet")]
 pub use import::{ImportOptions, ImportProgress, ImportReport};
 pub use ingest::AddOptions;

@@ -45,6 +45,34 @@ pub struct Document {
     /// look-up, however it was indexed. Its rows go with later writes, [`crate::Database::compact`], or
     /// [`crate::Collection::sweep`].
     pub expires_at: Option<SystemTime>,
+    /// What models made of the document elsewhere, as an export carries it. A collection takes the vectors of those chunks
+    /// that it would make itself, where its model is the same, and embeds the others; the content is the same either way.
+    pub embedded: Option<Box<Embedded>>,
+}
+
+/// The chunks of a document with the vectors that models made of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Embedded {
+    /// Each space's model and size of chunks, as a digest.
+    pub models: BTreeMap<String, String>,
+    /// The chunks, in order.
+    pub chunks: Vec<EmbeddedChunk>,
+}
+
+/// A chunk of a document with the vectors that models made of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddedChunk {
+    /// Where it begins, in bytes of the document's text.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// The headings above it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub heading: String,
+    /// A digest of the title, the headings and the passage that the models read.
+    pub digest: String,
+    /// Its vectors, by space.
+    pub vectors: BTreeMap<String, Vec<f32>>,
 }
 
 impl Document {
@@ -58,6 +86,7 @@ impl Document {
             vector: None,
             vectors: BTreeMap::new(),
             expires_at: None,
+            embedded: None,
         }
     }
 
@@ -128,7 +157,7 @@ impl Document {
     }
 }
 
-/// As on the command line: `{"id", "title"?, "text", "metadata", "vector"?, "vectors"?, "expires_at"?}`.
+/// As on the command line: `{"id", "title"?, "text", "metadata", "vector"?, "vectors"?, "expires_at"?, "embedded"?}`.
 impl Serialize for Document {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -152,6 +181,9 @@ impl Serialize for Document {
                 Some(text) => map.serialize_entry("expires_at", &text)?,
                 None => map.serialize_entry("expires_at", &(millis / 1_000))?,
             }
+        }
+        if let Some(embedded) = &self.embedded {
+            map.serialize_entry("embedded", embedded)?;
         }
         map.end()
     }

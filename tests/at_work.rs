@@ -1,7 +1,9 @@
 //! Does a database tell how its models are doing, warm them up, and share them between threads without changing an answer?
 
+#[cfg(feature = "candle")]
+use quiverdb::models::BatchLimits;
 use quiverdb::models::registry::Purpose;
-use quiverdb::models::{BatchLimits, LoadHealth, LoadState, MemoryLimits, ModelOptions};
+use quiverdb::models::{LoadHealth, LoadState, MemoryLimits, ModelOptions};
 use quiverdb::{Database, Document, Query};
 
 fn only(db: &Database) -> LoadHealth {

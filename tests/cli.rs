@@ -2,6 +2,7 @@
 
 mod adding;
 mod benches;
+mod exporting;
 mod folders;
 #[cfg(feature = "parquet")]
 mod importing;

@@ -44,6 +44,13 @@ const FILTERS_HELP: &str = r#"Filters:
   source PREFIX '/data/notes'                  where a file came from; $id and $title are the document's own
 The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
 
+const EXPORT_HELP: &str = "\
+Examples:
+  quiver export notes.parquet --vectors                        all of it; importing that embeds nothing
+  quiver export passages.parquet --chunks --vectors            passages and their vectors, for pandas, DuckDB, LanceDB
+  quiver export - --filter \"lang = 'de'\" | jq -r .text        documents as JSONL
+The file is there when it is whole, and never before.";
+
 const SPACES_HELP: &str = r#"Further spaces, each with a name and what its vectors come from:
   --space code=models/codebert       a model: every passage has a second vector; search --space code
   --space image=external:512         no model: JSONL documents bring "vectors": {"image": [...]} for all their passages
@@ -195,7 +202,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         replace: bool,
     },
-    /// Turn lines on stdin into vectors, one {"embedding": [...]} a line
+    /// Turn lines on stdin into vectors, one {"embedding": [...]} a line; or add them to a table as a column
     Embed(Embed),
     /// Judge lines on stdin by how well they answer a query, best first
     Rerank(RerankLines),
@@ -207,6 +214,8 @@ pub(crate) enum Verb {
     Bench(Bench),
     /// Import files of rows, each row exactly once: Parquet, Arrow IPC, CSV, JSON Lines
     Import(Import),
+    /// Write a collection into a file: Parquet, Arrow or JSONL; documents or passages, with vectors or without
+    Export(Export),
 }
 
 /// Which collection.
@@ -527,6 +536,60 @@ pub(crate) struct Embed {
     /// Keep only the first N dimensions (Matryoshka)
     #[arg(long, value_name = "N")]
     pub(crate) dims: Option<usize>,
+    /// Embed the texts of a table instead: a file of Parquet or Arrow, or `-` for a stream of Arrow on stdin
+    #[arg(long = "in", value_name = "FILE|-", requires = "out")]
+    pub(crate) input: Option<PathBuf>,
+    /// Write a table with all columns and the vectors: .parquet, .arrow, .feather, `-` for a stream of Arrow on stdout; .npy
+    /// takes the vectors alone. Without --in, of the lines on stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) out: Option<PathBuf>,
+    /// Which column is the text [default: `text`, or the only one of strings]
+    #[arg(long, value_name = "text=COLUMN", requires = "input")]
+    pub(crate) map: Option<String>,
+    /// The name of the column of vectors
+    #[arg(long, value_name = "NAME", default_value = "embedding")]
+    pub(crate) column: String,
+    /// Streams are Arrow IPC; saying so does no harm
+    #[arg(long, value_name = "arrow", value_parser = ["arrow"], requires = "out")]
+    pub(crate) format: Option<String>,
+    /// Replace the file where it is there
+    #[arg(long, requires = "out")]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = EXPORT_HELP)]
+pub(crate) struct Export {
+    /// The file: .parquet, .arrow, .feather, .jsonl, .jsonl.gz or .jsonl.zst; `-` writes to stdout
+    #[arg(value_name = "FILE|-")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// A row for each passage, with its place in its document, instead of one for each document
+    #[arg(long)]
+    pub(crate) chunks: bool,
+    /// With the vectors that models made, so that nothing is embedded when it is imported again
+    #[arg(long)]
+    pub(crate) vectors: bool,
+    /// Only documents that match, as in "year >= 2020 AND lang IN ('en', 'de')", or JSON
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) filter: Option<Filter>,
+    /// Only the vectors of this space
+    #[arg(long, value_name = "NAME")]
+    pub(crate) space: Option<String>,
+    /// The format, where the name does not tell; on stdout jsonl unless told
+    #[arg(long, value_enum, value_name = "parquet|arrow|jsonl", hide_possible_values = true)]
+    pub(crate) format: Option<FormatName>,
+    /// Replace the file where it is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    Parquet,
+    Arrow,
+    Jsonl,
 }
 
 #[derive(Args)]

@@ -10,6 +10,7 @@ use quiverdb::embed::{NoStatistics, truncate};
 use serde::Serialize;
 
 use super::args::Embed;
+use super::embed_columns;
 use super::output::{Output, count, note};
 use super::session::{Outcome, Session};
 
@@ -23,6 +24,9 @@ pub(crate) fn run(session: &Session, arguments: &Embed) -> Result<Outcome> {
         Some(dims) => truncate(embedder, dims)?,
         None => embedder,
     };
+    if arguments.out.is_some() {
+        return embed_columns::run(session, arguments, embedder.as_ref());
+    }
     let mut lines = Lines { input: std::io::stdin().lock(), damaged: 0 };
     let mut truncated = 0;
     loop {

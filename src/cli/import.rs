@@ -130,8 +130,13 @@ mod rows {
         // All files, so that one that is none is known before anything is made.
         for (index, file) in files.iter().enumerate() {
             let options = TableOptions { map: map.clone(), no_header: arguments.no_header, spaces: Vec::new() };
-            let vectors = Table::open(file, "rows", options)?.vectors()?;
-            if index == 0 {
+            let mut table = Table::open(file, "rows", options)?;
+            let exported = if index == 0 && model.is_none() { table.config()? } else { None };
+            let vectors = table.vectors()?;
+            if let Some(exported) = exported {
+                note(&format!("collection `{name}` is made as the one was that this is an export of"));
+                config = exported;
+            } else if index == 0 {
                 config = configured(config, model.as_deref(), &vectors, name);
             }
         }

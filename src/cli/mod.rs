@@ -10,7 +10,9 @@ mod collections;
 mod distill;
 mod documents;
 mod embed;
+mod embed_columns;
 mod eval;
+mod export;
 mod hub;
 mod import;
 mod intake;
@@ -93,6 +95,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Eval(arguments) => eval::run(session, &arguments),
         Verb::Bench(arguments) => bench::run(session, &arguments.verb),
         Verb::Import(arguments) => import::run(session, &arguments),
+        Verb::Export(arguments) => export::run(session, &arguments),
     }
 }
 

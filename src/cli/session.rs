@@ -2,7 +2,7 @@
 //!
 //! Invariant: a verb that only reads never creates anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -103,6 +103,14 @@ fn names(database: &Database) -> Result<String> {
     let names: Vec<String> =
         database.collections()?.into_iter().map(|collection| format!("`{}`", collection.name)).collect();
     Ok(if names.is_empty() { "none yet: `quiver add PATH` makes one".into() } else { names.join(", ") })
+}
+
+/// Refuses what would replace a file unasked, with the option that allows it.
+pub(crate) fn expect_none(path: &Path) -> Result<(), Mistake> {
+    if path.is_file() {
+        return Err(Mistake::new(format!("{} is there already", path.display())).hint("--overwrite replaces it"));
+    }
+    Ok(())
 }
 
 /// How a verb that did not fail ended.

@@ -218,28 +218,42 @@ pub(crate) fn identity_difference(stored: Option<&ModelSpec>, given: &ModelSpec)
         (stored, given) => format!("; stored runs on {stored}, given on {given}"),
     };
     let digests_known = !stored.weights_digest.is_empty() && !given.weights_digest.is_empty();
-    let pairs = [
-        ("dimensions", dimensions(stored), dimensions(given)),
-        ("metric", stored.metric.name().to_owned(), given.metric.name().to_owned()),
-        ("weights digest", stored.weights_digest.clone(), given.weights_digest.clone()),
-        ("tokenizer digest", stored.tokenizer_digest.clone(), given.tokenizer_digest.clone()),
-        ("pooling", stored.pooling.clone(), given.pooling.clone()),
-        ("modules", stored.modules.clone(), given.modules.clone()),
-        ("normalisation", stored.normalized.to_string(), given.normalized.to_string()),
-        ("query prompt", stored.query_prompt.clone(), given.query_prompt.clone()),
-        ("document prompt", stored.document_prompt.clone(), given.document_prompt.clone()),
-        ("token limit", stored.max_tokens.to_string(), given.max_tokens.to_string()),
-    ];
-    let named = [
-        ("name", stored.id.clone(), given.id.clone()),
-        ("revision", stored.revision.clone().unwrap_or_default(), given.revision.clone().unwrap_or_default()),
-    ];
+    let pairs = makes(stored).into_iter().zip(makes(given));
     // A model with digests is known by them, wherever it lies; one without is known by its name.
-    let names = named.into_iter().filter(|_| !digests_known);
-    pairs.into_iter().chain(names).find(|(_, stored, given)| stored != given).map(|(field, stored, given)| {
+    let names = names(stored).into_iter().zip(names(given)).filter(|_| !digests_known);
+    pairs.chain(names).find(|(stored, given)| stored != given).map(|((field, stored), (_, given))| {
         let short = |value: &str| value.chars().take(40).collect::<String>();
         format!("{field}: stored `{}`, given `{}`{of_backends}", short(&stored), short(&given))
     })
+}
+
+/// What changes the vectors that a model makes.
+fn makes(spec: &ModelSpec) -> [(&'static str, String); 10] {
+    [
+        ("dimensions", dimensions(spec)),
+        ("metric", spec.metric.name().to_owned()),
+        ("weights digest", spec.weights_digest.clone()),
+        ("tokenizer digest", spec.tokenizer_digest.clone()),
+        ("pooling", spec.pooling.clone()),
+        ("modules", spec.modules.clone()),
+        ("normalisation", spec.normalized.to_string()),
+        ("query prompt", spec.query_prompt.clone()),
+        ("document prompt", spec.document_prompt.clone()),
+        ("token limit", spec.max_tokens.to_string()),
+    ]
+}
+
+fn names(spec: &ModelSpec) -> [(&'static str, String); 2] {
+    [("name", spec.id.clone()), ("revision", spec.revision.clone().unwrap_or_default())]
+}
+
+impl ModelSpec {
+    /// What two models have in common that make the same vectors: what a digest is made of.
+    pub(crate) fn identity(&self) -> Vec<String> {
+        let is_known = !self.weights_digest.is_empty();
+        let names = names(self).into_iter().filter(|_| !is_known);
+        makes(self).into_iter().chain(names).map(|(_, value)| value).collect()
+    }
 }
 
 /// With those of the whole model, where some were cut off.

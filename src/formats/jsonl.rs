@@ -9,14 +9,14 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
-
 use sha2::{Digest, Sha256};
 
 use super::{Loaded, rejected};
 use crate::DocumentId;
 use crate::moment;
-use crate::types::{Document, Rejected};
+use crate::types::{Document, Embedded, Rejected};
 
 /// Documents of a JSON Lines source, in its order. Made by [`load_jsonl`].
 pub struct Jsonl<R> {
@@ -141,10 +141,18 @@ pub(super) fn document(value: Value, id: impl FnOnce() -> String) -> std::result
         return Err("it has neither `text` nor `vector`; add one of them".to_owned());
     }
     let expires_at = take(&mut object, "expires_at").map(moment).transpose()?;
+    let embedded = embedded(&mut object);
     let metadata = metadata(object)?;
     let title = title.filter(|title| !title.trim().is_empty());
     let (text, metadata) = (text.unwrap_or_default(), Value::Object(metadata));
-    Ok(Document { id, text, title, metadata, vector, vectors, expires_at })
+    Ok(Document { id, text, title, metadata, vector, vectors, expires_at, embedded })
+}
+
+/// What an export carries under `embedded`. Anything else of that name is metadata.
+fn embedded(object: &mut Map<String, Value>) -> Option<Box<Embedded>> {
+    let embedded = Embedded::deserialize(object.get("embedded")?).ok()?;
+    object.shift_remove("embedded");
+    Some(Box::new(embedded))
 }
 
 /// Takes a key out; null is as good as absent.

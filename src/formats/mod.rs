@@ -19,6 +19,7 @@ mod kinds;
 mod office;
 #[cfg(feature = "pdf")]
 mod pdf;
+pub(crate) mod row;
 mod walk;
 
 use std::path::{Path, PathBuf};

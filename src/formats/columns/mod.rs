@@ -7,17 +7,26 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "Arrow has forty types, of which each place knows a few")]
 
 pub mod batches;
+mod build;
 mod cell;
+mod chunks;
 mod delta;
 mod guard;
+mod infer;
 mod ipc;
 mod map;
 mod pages;
+pub(crate) mod pass;
 mod rows;
 mod tables;
 mod text;
 mod thrift;
+mod write;
 
+pub(crate) use self::chunks::Marker;
+pub use self::chunks::config_in;
+pub(crate) use self::infer::Inference;
 pub use self::map::ColumnMap;
 pub use self::rows::BadRow;
 pub use self::tables::{Position, Row, Table, TableOptions, Vectors};
+pub(crate) use self::write::{Ids, Layout, TableFormat, TableWriter, VectorColumn};

@@ -12,6 +12,7 @@ use arrow_schema::{DataType, Field, Schema};
 use serde_json::{Map, Value};
 
 use super::cell::cell;
+use super::chunks::Carried;
 use super::map::{ColumnMap, Columns};
 use crate::formats::jsonl::moment;
 use crate::moment::Moment;
@@ -102,6 +103,8 @@ pub(super) struct RowReader {
     names: Vec<String>,
     /// Timestamps that have no zone.
     naive: Vec<usize>,
+    /// What only an export of ours has.
+    carried: Option<Carried>,
 }
 
 impl RowReader {
@@ -116,11 +119,13 @@ impl RowReader {
         spaces: &[String],
         loose: bool,
     ) -> Result<Self> {
-        let columns = map.resolve(schema, spaces, loose)?;
+        let mut columns = map.resolve(schema, spaces, loose)?;
         let names = schema.fields().iter().map(|field| field.name().clone()).collect();
         let is_naive = |(_, field): &(usize, &Arc<Field>)| matches!(field.data_type(), DataType::Timestamp(_, None));
         let naive = schema.fields().iter().enumerate().filter(is_naive).map(|(index, _)| index).collect();
-        Ok(Self { name: name.into(), columns, names, naive })
+        let carried = Carried::of(schema)?;
+        columns.rest.retain(|(index, _)| !carried.as_ref().is_some_and(|carried| carried.takes(*index)));
+        Ok(Self { name: name.into(), columns, names, naive, carried })
     }
 
     pub(super) fn columns(&self) -> &Columns {
@@ -148,7 +153,12 @@ impl RowReader {
         let title = self.string(cells, columns.title)?.filter(|title| !title.trim().is_empty());
         let metadata = Value::Object(self.metadata(cells)?);
         let expires_at = self.expires_at(cells)?;
-        Ok(Document { title, metadata, vector, vectors, expires_at, ..Document::new(id, text.unwrap_or_default()) })
+        let text = text.unwrap_or_default();
+        let mut document = Document { title, metadata, vector, vectors, expires_at, ..Document::new(id, text) };
+        if let (Some(carried), Cells::Batch(batch, row)) = (&self.carried, cells) {
+            carried.complete(batch, *row, &mut document).map_err(Flaw::of_row)?;
+        }
+        Ok(document)
     }
 
     fn flaw(&self, index: usize, value: Option<&Value>, reason: impl Into<String>) -> Flaw {
@@ -245,7 +255,7 @@ pub(super) fn shortened(value: &Value) -> Value {
 }
 
 /// The vector of a row; `None` where it is null.
-fn vector(column: &ArrayRef, row: usize) -> std::result::Result<Option<Vec<f32>>, String> {
+pub(super) fn vector(column: &ArrayRef, row: usize) -> std::result::Result<Option<Vec<f32>>, String> {
     if column.is_null(row) {
         return Ok(None);
     }

@@ -13,6 +13,7 @@ use super::batches::{Batches, is_ipc, is_parquet};
 use super::map::{ColumnMap, Role};
 use super::rows::{BadRow, Cells, Flaw, RowReader, shortened};
 use super::text::{Csv, CsvRow, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
+use crate::config::CollectionConfig;
 use crate::formats::jsonl::{document, without_line};
 use crate::types::Document;
 use crate::{Error, Result};
@@ -132,6 +133,17 @@ impl Table {
             (name.clone(), kind.to_string())
         };
         reader.columns().rest.iter().map(kind).collect()
+    }
+
+    /// How the collection was configured that this is an export of; `None` where it is none, or in lines.
+    ///
+    /// # Errors
+    /// As [`super::config_in`].
+    pub fn config(&self) -> Result<Option<CollectionConfig>> {
+        match &self.source {
+            Source::Batches { batches, .. } => super::config_in(batches.schema()),
+            Source::Csv { .. } | Source::Lines(_) => Ok(None),
+        }
     }
 
     /// The vectors that its first thousand rows bring. It stands behind these rows then.
