@@ -10,6 +10,7 @@ use quiverdb_storage::{Language, Metric};
 use serde::{Deserialize, Serialize};
 
 use crate::embed::{Embedder, ModelSpec};
+use crate::{Error, Result};
 
 /// The name of the space that every collection has.
 pub(crate) const DEFAULT_SPACE: &str = "default";
@@ -340,6 +341,15 @@ impl StoredConfig {
     pub(crate) fn space(&self, name: &str) -> Option<&StoredSpace> {
         if name == DEFAULT_SPACE { Some(&self.default) } else { self.spaces.get(name) }
     }
+
+    /// Says something else of a space.
+    pub(crate) fn set_space(&mut self, name: &str, stored: StoredSpace) {
+        if name == DEFAULT_SPACE {
+            self.default = stored;
+        } else {
+            self.spaces.insert(name.to_owned(), stored);
+        }
+    }
 }
 
 /// What is stored of a space besides its dimensions and metric.
@@ -350,6 +360,23 @@ pub(crate) struct StoredSpace {
     /// Where the model was loaded from, so that the collection can be opened by name alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model_source: Option<String>,
+}
+
+/// Refuses chunks that no model reads, and such as would be made of overlap.
+pub(crate) fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> {
+    if tokens < 8 || tokens > limit {
+        let most = if limit == usize::MAX { "any".to_owned() } else { limit.to_string() };
+        return Err(Error::invalid(format!(
+            "chunk_tokens must lie between 8 and the model's limit ({most}); got {tokens}"
+        )));
+    }
+    if overlap > tokens / 2 {
+        return Err(Error::invalid(format!(
+            "chunk_overlap must be at most half of chunk_tokens ({}); got {overlap}",
+            tokens / 2
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

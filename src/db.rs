@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quiverdb_storage::{
-    AliasEdit, AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter, Language,
-    Operation, Store, StoredDocument, TextQuery, validate_collection_name,
+    AliasEdit, Alongside, AnalyzerSettings, CollectionInfo, CollectionSettings, Compacted, DocumentId, Filter,
+    Language, Operation, Store, StoredDocument, TextQuery, validate_collection_name,
 };
 use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
-use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig};
+use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig, validate_chunking};
 use crate::context::{Context, ContextOptions};
 use crate::embed::{ModelSpec, Runtime};
 use crate::export::{self, ExportOptions, ExportReport};
@@ -32,6 +32,7 @@ use crate::models::{LoadHealth, MemoryLimits, ModelOptions};
 use crate::moment;
 use crate::parts::Parts;
 use crate::query;
+use crate::reembed::{self, ReembedOptions, ReembedReport};
 use crate::spaces::{Models, NewSpace};
 use crate::types::{AddReport, BackedUp, CacheStats, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
@@ -136,7 +137,7 @@ impl Database {
     /// [`Error::Storage`] where the database cannot be read.
     pub fn collections(&self) -> Result<Vec<CollectionStats>> {
         let bytes_on_disk = self.store.bytes_on_disk()?;
-        let stats = |info| Parts::new(&self.store, &self.models, info)?.stats(bytes_on_disk);
+        let stats = |info| Arc::new(Parts::new(&self.store, &self.models, info)?).stats(bytes_on_disk);
         self.store.collections()?.into_iter().map(stats).collect()
     }
 
@@ -364,6 +365,7 @@ impl Database {
     fn open_info(&self, info: CollectionInfo, config: &CollectionConfig) -> Result<Collection> {
         let parts = Parts::new(&self.store, &self.models, info)?;
         parts.compare(config)?;
+        parts.adopt_own()?;
         Ok(Collection { parts: Arc::new(parts) })
     }
 }
@@ -395,22 +397,6 @@ fn settings_of(config: &CollectionConfig, spaces: &[NewSpace]) -> Result<Collect
     Ok(CollectionSettings { analyzer, spaces, application })
 }
 
-fn validate_chunking(tokens: usize, overlap: usize, limit: usize) -> Result<()> {
-    if tokens < 8 || tokens > limit {
-        let most = if limit == usize::MAX { "any".to_owned() } else { limit.to_string() };
-        return Err(Error::invalid(format!(
-            "chunk_tokens must lie between 8 and the model's limit ({most}); got {tokens}"
-        )));
-    }
-    if overlap > tokens / 2 {
-        return Err(Error::invalid(format!(
-            "chunk_overlap must be at most half of chunk_tokens ({}); got {overlap}",
-            tokens / 2
-        )));
-    }
-    Ok(())
-}
-
 /// A named set of documents with one model. Cheap to clone; shared between threads.
 #[derive(Clone)]
 pub struct Collection {
@@ -419,8 +405,13 @@ pub struct Collection {
 
 impl Collection {
     #[cfg(test)]
-    pub(crate) fn parts(&self) -> &Parts {
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
         &self.parts
+    }
+
+    /// What it is made of now. Where that cannot be read, what it was made of: whatever is asked of that tells why.
+    fn current(&self) -> &Arc<Parts> {
+        self.parts.current().unwrap_or(&self.parts)
     }
 
     /// Its name when it was opened; that of the collection itself, where it was opened by an alias.
@@ -428,9 +419,10 @@ impl Collection {
         &self.parts.info.name
     }
 
-    /// The model that it was built with; `None` where vectors are external.
+    /// The model that it was built with, or last made anew with ([`Collection::reembed`]); `None` where vectors are
+    /// external.
     pub fn model(&self) -> Option<&ModelSpec> {
-        self.parts.space().spec()
+        self.current().space().spec()
     }
 
     /// The model of one of its spaces; `None` where vectors are external.
@@ -438,17 +430,67 @@ impl Collection {
     /// # Errors
     /// [`Error::InvalidInput`] where there is no such space, naming those there are.
     pub fn model_of(&self, space: &str) -> Result<Option<&ModelSpec>> {
-        Ok(self.parts.space_named(space)?.spec())
+        Ok(self.current().space_named(space)?.spec())
     }
 
     /// The whole stored configuration.
     pub fn describe(&self) -> Value {
-        serde_json::json!({
+        let parts = self.current();
+        let mut described = serde_json::json!({
             "name": self.parts.info.name,
-            "analyzer": self.parts.info.settings.analyzer,
-            "spaces": self.parts.stats_of_spaces(),
-            "configuration": self.parts.info.settings.application,
-        })
+            "analyzer": parts.info.settings.analyzer,
+            "spaces": parts.stats_of_spaces(),
+            "configuration": parts.info.settings.application,
+        });
+        // A database that cannot be read says so to whoever asks it for more than this.
+        if let Ok(Some(_)) = parts.shadow()
+            && let Ok(Some(status)) = self.count().and_then(|documents| parts.reembedding(documents))
+        {
+            described["reembedding"] = serde_json::json!(status);
+        }
+        described
+    }
+
+    /// Makes the collection anew with another model, other dimensions or other chunks, while it is in use. Searches are
+    /// answered as before until the moment of the swap, and by the new model from then on, in all handles; documents that
+    /// are added, replaced or deleted meanwhile are so in both. Where this is stopped, or the process dies, nothing is
+    /// lost: called again with the same options, or with none, it goes on. Where the collection is as asked for, nothing
+    /// happens.
+    ///
+    /// What comes out is what adding all documents to a fresh collection of that configuration would give. Vectors that
+    /// documents brought for a space that is made anew give way to the model's.
+    ///
+    /// Cost: all chunks are embedded but those that the same model has read as they are, and all is indexed again; until
+    /// the old vectors are gone, both take their room on disk. Whoever writes waits for the swap: some ten documents'
+    /// embedding.
+    ///
+    /// ```
+    /// # fn main() -> quiverdb::Result<()> {
+    /// # let db = quiverdb::Database::in_memory()?;
+    /// # let notes = db.collection("notes")?;
+    /// # notes.add(quiverdb::Document::new(1, "A value can be borrowed."))?;
+    /// use quiverdb::ReembedOptions;
+    ///
+    /// let report = notes.reembed(&ReembedOptions::new().model("builtin").dimensions(64))?;
+    /// assert_eq!((report.dims, report.chunks_embedded), (64, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where nothing is asked for, an unfinished one asks for something else, or another thread is
+    /// at it; [`Error::Model`] and [`Error::Embedding`], where a document cannot be embedded with its id;
+    /// [`Error::Storage`]. What was done stays done.
+    pub fn reembed(&self, options: &ReembedOptions<'_>) -> Result<ReembedReport> {
+        reembed::run(&self.parts, options)
+    }
+
+    /// Drops what an unfinished [`Collection::reembed`] made; says whether there was one. The collection stays as it is.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn abort_reembed(&self) -> Result<bool> {
+        reembed::abort(&self.parts)
     }
 
     /// Adds a document, or replaces the one of the same id. When this returns, the document is chunked, embedded,
@@ -545,8 +587,8 @@ impl Collection {
     /// # Errors
     /// Where the disk fails; then none is deleted.
     pub fn delete_many(&self, ids: &[DocumentId]) -> Result<u64> {
-        let operations = ids.iter().cloned().map(Operation::Delete).collect();
-        Ok(self.parts.store.write(self.parts.info.id, operations)?.removed)
+        let operations: Vec<Operation> = ids.iter().cloned().map(Operation::Delete).collect();
+        Ok(ingest::write(self.parts.current()?, &operations, &Alongside::default())?.removed)
     }
 
     /// Deletes every document that matches; returns how many.
@@ -554,8 +596,13 @@ impl Collection {
     /// # Errors
     /// Where the disk fails; then none is deleted.
     pub fn delete_matching(&self, filter: &Filter) -> Result<u64> {
-        let ids = self.parts.store.matching_documents(self.parts.info.id, filter)?;
-        self.delete_many(&ids)
+        let mut parts = self.parts.current()?;
+        loop {
+            match (parts.store.matching_documents(parts.info.id, filter), parts) {
+                (Ok(ids), _) => return self.delete_many(&ids),
+                (Err(error), lost) => parts = lost.after(error)?,
+            }
+        }
     }
 
     /// Removes what has expired from the disk; returns how many documents. Nothing finds them anyhow, and each add removes up
@@ -564,7 +611,13 @@ impl Collection {
     /// # Errors
     /// Where the disk fails; what is not removed stays hidden.
     pub fn sweep(&self) -> Result<u64> {
-        Ok(self.parts.store.sweep(self.parts.info.id)?)
+        let mut parts = self.parts.current()?;
+        loop {
+            match (parts.store.sweep(parts.info.id), parts) {
+                (Ok(removed), _) => return Ok(removed),
+                (Err(error), lost) => parts = lost.after(error)?,
+            }
+        }
     }
 
     /// A document as it was given, or `None`.
@@ -642,7 +695,8 @@ impl Collection {
     /// # Errors
     /// Where the database cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot { parts: Arc::clone(&self.parts), inner: self.parts.store.snapshot(self.parts.info.id)? })
+        let (parts, inner) = self.parts.pinned()?;
+        Ok(Snapshot { parts: Arc::clone(parts), inner })
     }
 
     /// The byte ranges of `text` whose words the text leg matches with `query`.

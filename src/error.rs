@@ -18,7 +18,7 @@ pub enum Error {
     InvalidInput(String),
     /// A vector has another length than those of its space.
     #[error(
-        "{} holds vectors of {expected} numbers ({model}); got {got}. Give one of {expected}, or make another collection",
+        "{} holds vectors of {expected} numbers ({model}); got {got}. Give one of {expected}, or change the model with `reembed`",
         called(collection, space.as_deref())
     )]
     DimensionMismatch {
@@ -36,7 +36,7 @@ pub enum Error {
     /// The collection, or a further space of it, was built with another model.
     #[error(
         "{} was built with {stored}; got {given} ({difference}). \
-         Open it with that model, or add the documents to another collection",
+         Open it with that model, or change it to the other one with `reembed`",
         called(collection, space.as_deref())
     )]
     ModelMismatch {

@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::{Alongside, LedgerEdit};
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::formats::columns::{BadRow, ColumnMap, Position, Table, TableOptions};
-use crate::ingest::{AddOptions, Along, add_along};
+use crate::ingest::{AddOptions, Along, add_along, write};
 use crate::moment::changed_at;
 use crate::parts::Parts;
 use crate::types::{AddReport, Document, Rejected};
@@ -168,7 +168,8 @@ impl Counts {
 }
 
 /// Imports a file into a collection.
-pub(crate) fn import(parts: &Parts, path: &Path, options: &ImportOptions<'_>) -> Result<ImportReport> {
+pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_>) -> Result<ImportReport> {
+    let parts = parts.current()?;
     let identity = Identity::of(path, options)?;
     let key = identity.key();
     let before = match parts.store.ledger(parts.info.id, &key)? {
@@ -207,8 +208,8 @@ pub(crate) fn import(parts: &Parts, path: &Path, options: &ImportOptions<'_>) ->
 ///
 /// # Errors
 /// [`Error::Storage`] where the ledger cannot be read.
-pub(crate) fn recorded_types(parts: &Parts) -> Result<BTreeMap<String, String>> {
-    let types = Columns::read(parts)?.types;
+pub(crate) fn recorded_types(parts: &Arc<Parts>) -> Result<BTreeMap<String, String>> {
+    let types = Columns::read(parts.current()?)?.types;
     Ok(types.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect())
 }
 
@@ -344,7 +345,7 @@ impl Run<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in(self, parts: &Parts, mut table: Table, types: BTreeMap<String, String>) -> Result<ImportReport> {
+    fn take_in(self, parts: &Arc<Parts>, mut table: Table, types: BTreeMap<String, String>) -> Result<ImportReport> {
         let show = |report: &AddReport| {
             let Some(progress) = self.options.progress else { return };
             let state = self.state();
@@ -417,12 +418,12 @@ impl Run<'_> {
     }
 
     /// The last record: all is in.
-    fn finish(&self, parts: &Parts, report: &AddReport, types: BTreeMap<String, String>) -> Result<()> {
+    fn finish(&self, parts: &Arc<Parts>, report: &AddReport, types: BTreeMap<String, String>) -> Result<()> {
         let mut edits = vec![self.edit(&self.state(), report, true)?];
-        if let Some(columns) = Columns::read(parts)?.with(types) {
+        if let Some(columns) = Columns::read(parts.current()?)?.with(types) {
             edits.push(LedgerEdit::put(COLUMNS_KEY, json(&columns)?));
         }
-        parts.store.write_with(parts.info.id, Vec::new(), Alongside::ledger(edits))?;
+        write(parts, &[], &Alongside::ledger(edits))?;
         Ok(())
     }
 

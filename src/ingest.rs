@@ -7,15 +7,18 @@
 
 mod embedded;
 mod pipeline;
+mod renewal;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::{
-    DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text, validate_content,
+    Alongside, DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text,
+    validate_content,
 };
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -31,6 +34,8 @@ use crate::parts::Parts;
 use crate::spaces::Space;
 use crate::types::{AddReport, Document, Rejected};
 use crate::{Error, Result};
+
+pub(crate) use renewal::{Renewal, write};
 
 /// How documents are added.
 #[derive(Default)]
@@ -63,7 +68,7 @@ const BATCH_TIME: Duration = Duration::from_millis(700);
 
 /// Adds documents batch by batch. Each batch is one transaction; its size adapts to the model's speed.
 pub(crate) fn add(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
 ) -> Result<AddReport> {
@@ -72,7 +77,7 @@ pub(crate) fn add(
 
 /// [`add`], and commits with each batch what belongs to it.
 pub(crate) fn add_along(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     documents: impl IntoIterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
     along: Option<&dyn Along>,
@@ -90,17 +95,17 @@ pub(crate) fn add_along(
         forecast_all(parts, documents, options, &mut report, &settled)?;
     } else {
         pipeline::run(parts, documents, options, along, &mut report, &settled)?;
-        seal(parts);
+        seal(parts.current()?);
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
 
 /// Adds one document, with its own error where it is refused.
-pub(crate) fn add_one(parts: &Parts, document: Document) -> Result<AddReport> {
+pub(crate) fn add_one(parts: &Arc<Parts>, document: Document) -> Result<AddReport> {
     let start = Instant::now();
     let mut report = AddReport::default();
-    let snapshot = parts.store.snapshot(parts.info.id)?;
+    let (parts, snapshot) = parts.pinned()?;
     let examined = examine(parts, &snapshot, document)?;
     if examined.stored == Some(examined.digest) {
         report.unchanged += 1;
@@ -152,7 +157,7 @@ impl Unsealed {
 const WAIT: Duration = Duration::from_millis(20);
 
 /// Has what was committed sealed meanwhile, and waits while too much of it is in memory.
-fn wait_for_sealing(parts: &Parts, cancel: Option<&AtomicBool>) -> Result<()> {
+pub(crate) fn wait_for_sealing(parts: &Parts, cancel: Option<&AtomicBool>) -> Result<()> {
     let Unsealed { begin, most } = Unsealed::of(parts.info.settings.spaces.iter().map(|space| space.dims).sum());
     parts.store.seal_soon(parts.info.id, begin);
     let_sealing_catch_up(parts, cancel, most)
@@ -163,10 +168,15 @@ fn wait_for_sealing(parts: &Parts, cancel: Option<&AtomicBool>) -> Result<()> {
 /// stays.
 fn let_sealing_catch_up(parts: &Parts, cancel: Option<&AtomicBool>, chunks_max: u64) -> Result<()> {
     let cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
-    while parts.store.sealing_backlog(parts.info.id)? > chunks_max && !cancelled() {
+    // Where another collection took its place there is nothing left to seal.
+    let or_gone = |result: quiverdb_storage::Result<u64>| match result {
+        Err(quiverdb_storage::Error::UnknownCollection(_)) => Ok(0),
+        other => other,
+    };
+    while or_gone(parts.store.sealing_backlog(parts.info.id))? > chunks_max && !cancelled() {
         if parts.store.is_sealing() {
             std::thread::sleep(WAIT);
-        } else if !parts.store.seal(parts.info.id)? {
+        } else if or_gone(parts.store.seal(parts.info.id).map(u64::from))? == 0 {
             // In memory there are no segments, and none is of so few.
             break;
         }
@@ -174,7 +184,8 @@ fn let_sealing_catch_up(parts: &Parts, cancel: Option<&AtomicBool>, chunks_max: 
     Ok(())
 }
 
-fn next_batch_size(size: usize, took: Duration) -> usize {
+/// What a batch should hold after one of this size took so long.
+pub(crate) fn next_batch_size(size: usize, took: Duration) -> usize {
     if took < BATCH_TIME / 2 {
         (size * 2).min(BATCH_DOCUMENTS_MAX)
     } else if took > BATCH_TIME * 2 {
@@ -206,12 +217,17 @@ fn take_batch(
     (batch, false)
 }
 
-/// The documents that differ from what is stored, chunked and with the vectors that can be kept. The rest is counted.
-fn read_batch(parts: &Parts, documents: Vec<Document>, report: &mut AddReport) -> Result<Vec<Prepared>> {
+/// The documents that differ from what is stored, chunked and with the vectors that can be kept, and the parts that they
+/// are ready for. The rest is counted.
+fn read_batch<'a>(
+    parts: &'a Arc<Parts>,
+    documents: Vec<Document>,
+    report: &mut AddReport,
+) -> Result<(&'a Arc<Parts>, Vec<Prepared>)> {
     if documents.is_empty() {
-        return Ok(Vec::new());
+        return Ok((parts, Vec::new()));
     }
-    let snapshot = parts.store.snapshot(parts.info.id)?;
+    let (parts, snapshot) = parts.pinned()?;
     let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
     let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
     drop(snapshot);
@@ -223,7 +239,7 @@ fn read_batch(parts: &Parts, documents: Vec<Document>, report: &mut AddReport) -
         }
     }
     // That may have taken minutes, in which another writer may have ended a snapshot.
-    let snapshot = parts.store.snapshot(parts.info.id)?;
+    let (parts, snapshot) = parts.pinned()?;
     let of_each = |examined: Examined| (examined.document.id.clone(), prepare(parts, &snapshot, examined));
     let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
     let mut prepared = Vec::with_capacity(outcomes.len());
@@ -234,7 +250,7 @@ fn read_batch(parts: &Parts, documents: Vec<Document>, report: &mut AddReport) -
         }
     }
     report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
-    Ok(prepared)
+    Ok((parts, prepared))
 }
 
 /// Those that differ from what is stored when their turn comes, the documents taken one after the other: of two that
@@ -281,7 +297,7 @@ fn is_of_a_document(error: &Error) -> bool {
 
 /// Says what adding these documents would do.
 fn forecast_all(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
     report: &mut AddReport,
@@ -292,8 +308,8 @@ fn forecast_all(
     while !exhausted && !cancelled() {
         let batch;
         (batch, exhausted) = take_batch(documents, BATCH_DOCUMENTS_MAX, report);
-        let prepared = read_batch(parts, batch, report)?;
-        forecast(&parts.store.snapshot(parts.info.id)?, &prepared, report)?;
+        let (_, prepared) = read_batch(parts, batch, report)?;
+        forecast(&parts.pinned()?.1, &prepared, report)?;
         settled(report);
     }
     Ok(())
@@ -442,14 +458,35 @@ fn refuse_other_file(snapshot: &Snapshot, id: &DocumentId, metadata: &Map<String
 /// Chunks a document, and finds the vectors that can be kept.
 fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Prepared> {
     let Examined { document, metadata, digest, stored } = examined;
-    let embedder = match &document.vector {
-        Some(_) => None,
-        None => Some(parts.space().embedder()?.ok_or_else(|| no_vector(parts, &document))?),
-    };
+    let embedder = reader_of(parts, &document)?;
     let splitter = embedder.as_deref().map(|embedder| Splitter::new(parts, embedder, &document));
-    let mut chunks = match &splitter {
+    let mut chunks = split(parts, splitter.as_ref(), &document)?;
+    let is_external = brings_all(parts, &document);
+    embedded::take(parts, &document, &mut chunks);
+    if stored.is_some() && !is_external {
+        reuse_vectors(parts, snapshot, splitter.as_ref(), &document.id, &mut chunks)?;
+    }
+    Ok(Prepared { document, metadata, digest, chunks, is_external })
+}
+
+/// The model that reads a document for the default space; `None` where it brings its vector there.
+fn reader_of(parts: &Parts, document: &Document) -> Result<Option<Arc<dyn Embedder>>> {
+    match &document.vector {
+        Some(_) => Ok(None),
+        None => parts.space().embedder()?.ok_or_else(|| no_vector(parts, document)).map(Some),
+    }
+}
+
+/// Whether no model reads it.
+fn brings_all(parts: &Parts, document: &Document) -> bool {
+    parts.spaces().iter().all(|space| given(space, document).is_some())
+}
+
+/// The chunks of a document, with the vectors that it brings.
+fn split(parts: &Parts, splitter: Option<&Splitter<'_>>, document: &Document) -> Result<Vec<PreparedChunk>> {
+    let mut chunks = match splitter {
         Some(splitter) => chunks_of(splitter),
-        None => vec![whole(parts, &document)?],
+        None => vec![whole(parts, document)?],
     };
     if chunks.is_empty() && !document.vectors.is_empty() {
         return Err(Error::invalid(format!(
@@ -458,14 +495,9 @@ fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Pre
         )));
     }
     for chunk in &mut chunks {
-        chunk.vectors = parts.spaces().iter().map(|space| given(space, &document).cloned()).collect();
+        chunk.vectors = parts.spaces().iter().map(|space| given(space, document).cloned()).collect();
     }
-    let is_external = parts.spaces().iter().all(|space| given(space, &document).is_some());
-    embedded::take(parts, &document, &mut chunks);
-    if stored.is_some() && !is_external {
-        reuse_vectors(parts, snapshot, splitter.as_ref(), &document.id, &mut chunks)?;
-    }
-    Ok(Prepared { document, metadata, digest, chunks, is_external })
+    Ok(chunks)
 }
 
 fn no_vector(parts: &Parts, document: &Document) -> Error {
@@ -567,18 +599,27 @@ impl OwnVectors {
 
 /// The vectors that a stored document was given with. Reads its first chunk where there may be some.
 pub(crate) fn own_vectors(parts: &Parts, snapshot: &Snapshot, stored: &StoredDocument) -> Result<OwnVectors> {
+    own_vectors_among(parts, stored, || Ok(snapshot.first_chunk(&stored.id)?.map(|chunk| chunk.vectors)))
+}
+
+/// The same, where the vectors of its first chunk come from elsewhere.
+fn own_vectors_among(
+    parts: &Parts,
+    stored: &StoredDocument,
+    first_chunk: impl FnOnce() -> Result<Option<Vec<Vec<f32>>>>,
+) -> Result<OwnVectors> {
     let externals: Vec<&Space> = parts.further_spaces().filter(|space| !space.has_model()).collect();
     let mut own = OwnVectors { vector: None, vectors: BTreeMap::new() };
     if externals.is_empty() && own.are_of(stored) {
         return Ok(own);
     }
-    let Some(mut chunk) = snapshot.first_chunk(&stored.id)? else { return Ok(own) };
+    let Some(mut vectors) = first_chunk()? else { return Ok(own) };
     own.vectors = externals
         .into_iter()
-        .map(|space| (space.name().to_owned(), std::mem::take(&mut chunk.vectors[space.index])))
+        .map(|space| (space.name().to_owned(), std::mem::take(&mut vectors[space.index])))
         .collect();
     if !own.are_of(stored) {
-        own.vector = Some(chunk.vectors.swap_remove(parts.space().index));
+        own.vector = Some(vectors.swap_remove(parts.space().index));
         if !own.are_of(stored) {
             own.vector = None;
         }
@@ -797,12 +838,12 @@ fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> 
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, expires_at, chunks })))
 }
 
-fn commit(parts: &Parts, operations: Vec<Operation>, report: &mut AddReport) -> Result<()> {
+fn commit(parts: &Arc<Parts>, operations: Vec<Operation>, report: &mut AddReport) -> Result<()> {
     if operations.is_empty() {
         return Ok(());
     }
     let documents = operations.len() as u64;
-    let written = parts.store.write(parts.info.id, operations)?;
+    let written = write(parts, &operations, &Alongside::default())?;
     // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
     report.replaced += documents - written.added;

@@ -45,6 +45,7 @@
 //! | `import` | How does a file of a million rows get in exactly once? |
 //! | `query` | How is a question answered? |
 //! | [`export`] | How does a collection get out again? |
+//! | [`reembed`] | How does a collection change its model or its chunks while it is in use? |
 //! | [`context`] | How do hits become a cited context for a language model? |
 //! | [`eval`] | How good is the answer, measured? |
 //! | [`db`] | The front door: [`Database`], [`Collection`] |
@@ -77,6 +78,7 @@ pub mod models;
 mod moment;
 mod parts;
 mod query;
+pub mod reembed;
 pub mod rerank;
 mod spaces;
 pub mod types;
@@ -90,6 +92,7 @@ pub use export::{ExportOptions, ExportReport};
 pub use import::{ImportOptions, ImportProgress, ImportReport};
 pub use ingest::AddOptions;
 pub use quiverdb_storage::{AliasEdit, DocumentId, Filter, Language, Metric};
+pub use reembed::{ReembedOptions, ReembedReport};
 pub use rerank::Reranker;
 pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};
 

@@ -3,10 +3,11 @@
 //! Invariants: a model is taken only if it makes the vectors that are stored; collections and spaces of the same model
 //! share it, and none holds one that is not at work, so that it can be dropped.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
-use quiverdb_storage::{Metric, SpaceSettings};
+use quiverdb_storage::{CollectionId, Metric, SpaceSettings};
 
 use crate::config::{DEFAULT_SPACE, Model, SpaceConfig, StoredSpace};
 use crate::embed::{self, Embedder, ModelSpec};
@@ -35,6 +36,7 @@ pub(crate) struct Space {
 }
 
 /// What whoever opened the collection said its model is.
+#[derive(Clone)]
 enum Given {
     /// The application's own.
     Loaded(Arc<dyn Embedder>),
@@ -134,7 +136,7 @@ impl Space {
         let SpaceConfig { model, dimensions, metric } = given;
         if let Some(dims) = dimensions.filter(|dims| *dims != self.settings.dims) {
             return Err(Error::invalid(format!(
-                "{} was made with {} dimensions; got {dims}. Leave them out, or make another collection",
+                "{} was made with {} dimensions; got {dims}. Leave them out, or change them with `reembed`",
                 self.called(),
                 self.settings.dims
             )));
@@ -162,6 +164,28 @@ impl Space {
         let embedder = self.fitting(embedder)?;
         self.given.get_or_init(|| Given::Loaded(embedder));
         Ok(())
+    }
+
+    /// Takes over the model that another space was opened with, where the vectors are the same.
+    pub(crate) fn inherit(&self, other: &Self) {
+        if self.makes_those_of(other)
+            && let Some(given) = other.given.get()
+        {
+            self.given.get_or_init(|| given.clone());
+        }
+    }
+
+    /// Whether the vectors that its model makes are those that the other one's makes.
+    pub(crate) fn makes_those_of(&self, other: &Self) -> bool {
+        match (&self.stored.model, &other.stored.model) {
+            (Some(one), Some(other)) => embed::identity_difference(Some(one), other).is_none(),
+            (Some(_) | None, _) => false,
+        }
+    }
+
+    /// What is stored of it besides its settings.
+    pub(crate) fn stored(&self) -> &StoredSpace {
+        &self.stored
     }
 
     fn accept_named(&self, source: &str) -> Result<()> {
@@ -288,6 +312,8 @@ pub(crate) struct Models {
     budget: Arc<Budget>,
     embedders: Loaded<dyn Embedder>,
     rerankers: Loaded<dyn Reranker>,
+    /// The application's own models that collections were made anew with, by space: other handles find them here.
+    own: Mutex<HashMap<(CollectionId, String), Arc<dyn Embedder>>>,
 }
 
 impl Default for Models {
@@ -306,7 +332,8 @@ impl Models {
         let rerankers = Loaded::within(&budget, |model: &(dyn Reranker + 'static)| {
             weight(model.memory_bytes(), &model.spec().backend)
         });
-        Self { runtime, options, embedders, rerankers, budget }
+        let own = Mutex::default();
+        Self { runtime, options, embedders, rerankers, budget, own }
     }
 
     /// The same settings with another runtime, and no models yet.
@@ -317,6 +344,18 @@ impl Models {
     /// The same runtime with other settings, and no models yet.
     pub(crate) fn with_options(&self, options: ModelOptions) -> Self {
         Self::new(self.runtime.clone(), options)
+    }
+
+    /// Keeps an application's own model for the other handles of a collection.
+    pub(crate) fn keep_own(&self, collection: CollectionId, space: &str, embedder: Arc<dyn Embedder>) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.insert((collection, space.to_owned()), embedder);
+    }
+
+    /// The application's own model that a collection was made anew with.
+    pub(crate) fn own_of(&self, collection: CollectionId, space: &str) -> Option<Arc<dyn Embedder>> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.get(&(collection, space.to_owned())).cloned()
     }
 
     /// A model that the user named. It is known by the name that collections remember, so that they find it.

@@ -718,6 +718,22 @@ pub struct CollectionStats {
     /// without it, and slower; it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sealing_error: Option<String>,
+    /// What is being made of it by [`crate::Collection::reembed`], and how far that is; `None` where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reembedding: Option<ReembedStatus>,
+}
+
+/// A collection that is being made anew, with another model or other chunks, while the old one answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReembedStatus {
+    /// The spaces that it will have.
+    pub spaces: Vec<SpaceStats>,
+    /// The size of its chunks.
+    pub chunk_tokens: usize,
+    /// Documents that are done.
+    pub documents: u64,
+    /// Documents of the collection that answers.
+    pub documents_total: u64,
 }
 
 /// A vector space of a collection.

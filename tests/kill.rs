@@ -131,7 +131,7 @@ fn a_writer_acknowledges_what_is_written() {
 }
 
 /// Says that a write returned. The harness leaves its line open, so an acknowledgement brings its own beginning.
-fn acknowledge(number: u64) {
+pub(crate) fn acknowledge(number: u64) {
     let mut out = std::io::stdout();
     out.write_all(format!("\nack {number}\n").as_bytes()).unwrap();
     out.flush().unwrap();
@@ -156,7 +156,7 @@ fn acknowledgements(child: &mut Child) -> Receiver<u64> {
 
 /// Runs a child until it has acknowledged so much and a pause has passed, and kills it. Returns the last number that
 /// it acknowledged.
-fn run_and_kill(test: &str, role: &str, folder: &Path, acks: u64, pause: Duration) -> Option<u64> {
+pub(crate) fn run_and_kill(test: &str, role: &str, folder: &Path, acks: u64, pause: Duration) -> Option<u64> {
     let mut child = child(test, role, folder).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let acknowledged = acknowledgements(&mut child);
     let mut last = None;

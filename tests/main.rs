@@ -25,6 +25,7 @@ mod kill;
 mod library;
 mod lock;
 mod offline;
+mod reembed;
 mod refusals;
 #[cfg(feature = "remote")]
 mod remote;

@@ -20,7 +20,7 @@ const ORDER: [&[&str]; 10] = [
     &["spaces", "cache"],
     &["parts"],
     &["ingest", "query", "context", "eval"],
-    &["import", "export"],
+    &["import", "export", "reembed"],
     &["db"],
     &["server", "mcp", "cli"],
     &["main"],

@@ -56,6 +56,14 @@ const SPACES_HELP: &str = r#"Further spaces, each with a name and what its vecto
   --space image=external:512         no model: JSONL documents bring "vectors": {"image": [...]} for all their passages
   --space image=external:512:dot     the same, compared by dot product (cosine unless told; l2)"#;
 
+const REEMBED_HELP: &str = "\
+Examples:
+  quiver reembed --model BAAI/bge-small-en-v1.5     another model; --keep-old keeps the vectors of the old one beside
+  quiver reembed --dims 128                         fewer dimensions of the same one
+  quiver reembed --rechunk --chunk-tokens 128       other passages
+  quiver reembed                                    goes on after Ctrl-C or a crash
+Until all is done the old vectors answer; then one transaction swaps. Documents that are added meanwhile are in both.";
+
 const PULL_HELP: &str = "\
 Only safetensors, ONNX, JSON and vocabularies are taken; a pickle only with --file. What breaks off goes on from there.
 Environment, as for Python's tools:
@@ -216,6 +224,8 @@ pub(crate) enum Verb {
     Import(Import),
     /// Write a collection into a file: Parquet, Arrow or JSONL; documents or passages, with vectors or without
     Export(Export),
+    /// Change a collection's model, dimensions or chunks while it is in use
+    Reembed(Reembed),
 }
 
 /// Which collection.
@@ -417,6 +427,50 @@ pub(crate) struct Add {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) backend: BackendOption,
+}
+
+#[derive(Args)]
+#[command(after_help = REEMBED_HELP)]
+pub(crate) struct Reembed {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The new model: `builtin`, a directory, owner/name of the hub, or http://host/v1#name
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
+    /// Keep only the first N dimensions (Matryoshka); of the model that there is, where none is named
+    #[arg(long, value_name = "N")]
+    pub(crate) dims: Option<usize>,
+    /// The space whose model changes [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) space: Option<String>,
+    /// Keep the old vectors in a space of this name, `previous` where none is given
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "previous")]
+    pub(crate) keep_old: Option<String>,
+    /// Split all text again
+    #[arg(long)]
+    pub(crate) rechunk: bool,
+    /// Tokens of a chunk
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_tokens: Option<usize>,
+    /// Tokens that neighbouring chunks share
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_overlap: Option<usize>,
+    /// How text is split
+    #[arg(long, value_parser = by_name::<ChunkerKind>, value_name = "auto|plain|markdown")]
+    pub(crate) chunker: Option<ChunkerKind>,
+    /// Only say what would happen, and how many passages there would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Drop what an unfinished run did
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "model", "dims", "space", "keep_old", "rechunk", "chunk_tokens", "chunk_overlap", "chunker", "dry_run"
+        ]
+    )]
+    pub(crate) abort: bool,
 }
 
 #[derive(Args)]

@@ -22,6 +22,7 @@ mod operate;
 mod output;
 mod passage;
 mod progress;
+mod reembed;
 mod rerank;
 mod sample;
 mod search;
@@ -96,6 +97,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Bench(arguments) => bench::run(session, &arguments.verb),
         Verb::Import(arguments) => import::run(session, &arguments),
         Verb::Export(arguments) => export::run(session, &arguments),
+        Verb::Reembed(arguments) => reembed::run(session, &arguments),
     }
 }
 
@@ -130,8 +132,9 @@ fn explain(error: &anyhow::Error) -> u8 {
 
 /// Which options would help where the library can name none.
 fn way_out(error: &quiverdb::Error) -> Option<&'static str> {
-    matches!(error, quiverdb::Error::ModelMismatch { .. })
-        .then_some("leave out --model, or choose another collection with -c NAME")
+    matches!(error, quiverdb::Error::ModelMismatch { .. }).then_some(
+        "leave out --model, choose another collection with -c NAME, or change its model: quiver reembed --model M",
+    )
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use quiverdb::Database;
-use quiverdb::types::{BackedUp, CacheStats, CollectionStats, Compacted, SpaceStats};
+use quiverdb::types::{BackedUp, CacheStats, CollectionStats, Compacted, ReembedStatus, SpaceStats};
 use serde_json::json;
 
 use super::output::{Table, count, note, size, thousands};
@@ -64,9 +64,21 @@ pub(crate) fn table(collections: &[CollectionStats]) -> String {
             let (name, empty) = (format!("  space {name}"), String::new);
             table.row([name, empty(), empty(), empty(), model.clone(), thousands(*dims as u64)]);
         }
+        if let Some(status) = &collection.reembedding {
+            table.row(on_its_way(status));
+        }
     }
     let bytes = collections.iter().map(|collection| collection.bytes_on_disk).max().unwrap_or(0);
     format!("{}{} on disk\n", table.render(), size(bytes))
+}
+
+/// What is being made of a collection.
+fn on_its_way(status: &ReembedStatus) -> [String; 6] {
+    let ReembedStatus { spaces, chunk_tokens: _, documents, documents_total: _ } = status;
+    let empty = String::new;
+    let space = spaces.iter().find(|space| space.name == "default");
+    let (model, dims) = space.map_or((empty(), 0), |space| (space.model.clone(), space.dims as u64));
+    ["  re-embedding to".into(), thousands(*documents), empty(), empty(), model, thousands(dims)]
 }
 
 /// `quiver check`.

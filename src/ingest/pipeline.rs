@@ -8,6 +8,7 @@
 //! after every earlier one of its id is; the report counts what was committed, whether or not a later stage fails.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::ScopedJoinHandle;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use quiverdb_storage::{Alongside, DocumentId, Operation};
 
 use super::{
-    AddOptions, Along, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing,
+    AddOptions, Along, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing, write,
 };
 use crate::Result;
 use crate::parts::Parts;
@@ -26,8 +27,10 @@ use crate::types::{AddReport, Document, Rejected};
 const QUEUE: usize = 1;
 
 /// A batch on its way. What each stage has to say of it travels with it.
-struct Batch<T> {
+struct Batch<'a, T> {
     content: T,
+    /// The collection as it was when the batch was read.
+    parts: &'a Arc<Parts>,
     /// How many items of the source it is made of.
     taken: u64,
     /// What became of its documents so far.
@@ -36,13 +39,13 @@ struct Batch<T> {
     slowest: Duration,
 }
 
-impl<T> Batch<T> {
+impl<'a, T> Batch<'a, T> {
     /// Goes through a stage, whose time is measured.
-    fn pass<U>(self, stage: impl FnOnce(T, &mut AddReport) -> Result<U>) -> Result<Batch<U>> {
-        let Self { content, taken, mut report, slowest } = self;
+    fn pass<U>(self, stage: impl FnOnce(&'a Arc<Parts>, T, &mut AddReport) -> Result<U>) -> Result<Batch<'a, U>> {
+        let Self { content, parts, taken, mut report, slowest } = self;
         let start = Instant::now();
-        let content = stage(content, &mut report)?;
-        Ok(Batch { content, taken, report, slowest: slowest.max(start.elapsed()) })
+        let content = stage(parts, content, &mut report)?;
+        Ok(Batch { content, parts, taken, report, slowest: slowest.max(start.elapsed()) })
     }
 }
 
@@ -57,7 +60,7 @@ struct Done {
 /// # Errors
 /// The first of any stage. What was committed before it stays, and is in the report.
 pub(super) fn run(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
     options: &AddOptions<'_>,
     along: Option<&dyn Along>,
@@ -69,8 +72,8 @@ pub(super) fn run(
     let (committed, done) = channel();
     let cancel = options.cancel;
     std::thread::scope(|scope| {
-        let model = scope.spawn(move || embed_all(parts, read, &to_store, cancel));
-        let store = scope.spawn(move || write_all(parts, embedded, &committed, along, cancel));
+        let model = scope.spawn(move || embed_all(read, &to_store, cancel));
+        let store = scope.spawn(move || write_all(embedded, &committed, along, cancel));
         let mut reader =
             Reader { parts, cancel, done, report, settled, underway: HashMap::new(), sent: 0, heard: 0, size: 64 };
         let outcome = reader.read_all(documents, to_model);
@@ -89,17 +92,16 @@ fn is_set(cancel: Option<&AtomicBool>) -> bool {
 }
 
 /// The second stage. Whoever cancels does not want to wait for a model: what it has not read yet is dropped.
-fn embed_all(
-    parts: &Parts,
-    read: Receiver<Batch<Vec<Prepared>>>,
-    to_store: &SyncSender<Batch<Vec<Operation>>>,
+fn embed_all<'a>(
+    read: Receiver<Batch<'a, Vec<Prepared>>>,
+    to_store: &SyncSender<Batch<'a, Vec<Operation>>>,
     cancel: Option<&AtomicBool>,
 ) -> Result<()> {
     for batch in read {
         if is_set(cancel) {
             break;
         }
-        let embedded = batch.pass(|prepared, report| {
+        let embedded = batch.pass(|parts, prepared, report| {
             let start = Instant::now();
             let operations = embed_batch(parts, prepared, report)?;
             report.embedding_seconds += start.elapsed().as_secs_f64();
@@ -114,8 +116,7 @@ fn embed_all(
 
 /// The third stage.
 fn write_all(
-    parts: &Parts,
-    embedded: Receiver<Batch<Vec<Operation>>>,
+    embedded: Receiver<Batch<'_, Vec<Operation>>>,
     committed: &Sender<Done>,
     along: Option<&dyn Along>,
     cancel: Option<&AtomicBool>,
@@ -123,13 +124,13 @@ fn write_all(
     let mut up_to_here = UpToHere::default();
     for batch in embedded {
         let taken = batch.taken;
-        let Batch { report, slowest, .. } = batch.pass(|operations, report| match along {
+        let Batch { parts, report, slowest, .. } = batch.pass(|parts, operations, report| match along {
             Some(along) => up_to_here.commit(parts, operations, taken, along, report),
             None => commit(parts, operations, report),
         })?;
         // Nobody listens where the reader has failed; what is committed is so nevertheless.
         let _ = committed.send(Done { report, slowest });
-        wait_for_sealing(parts, cancel)?;
+        wait_for_sealing(parts.current()?, cancel)?;
     }
     Ok(())
 }
@@ -144,13 +145,13 @@ struct UpToHere {
 impl UpToHere {
     fn commit(
         &mut self,
-        parts: &Parts,
+        parts: &Arc<Parts>,
         operations: Vec<Operation>,
         taken: u64,
         along: &dyn Along,
         report: &mut AddReport,
     ) -> Result<()> {
-        let snapshot = parts.store.snapshot(parts.info.id)?;
+        let (_, snapshot) = parts.pinned()?;
         let mut seen = HashSet::new();
         for operation in &operations {
             let Operation::Put(document) = operation else { continue };
@@ -166,7 +167,7 @@ impl UpToHere {
         report.rejected.clear();
         let edits = along.edits(self.taken, &mut self.report, !operations.is_empty())?;
         if !operations.is_empty() || !edits.is_empty() {
-            parts.store.write_with(parts.info.id, operations, Alongside::ledger(edits))?;
+            write(parts, &operations, &Alongside::ledger(edits))?;
         }
         Ok(())
     }
@@ -174,7 +175,7 @@ impl UpToHere {
 
 /// The first stage.
 struct Reader<'a> {
-    parts: &'a Parts,
+    parts: &'a Arc<Parts>,
     cancel: Option<&'a AtomicBool>,
     done: Receiver<Done>,
     report: &'a mut AddReport,
@@ -188,11 +189,11 @@ struct Reader<'a> {
     size: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn read_all(
         &mut self,
         documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
-        to_model: SyncSender<Batch<Vec<Prepared>>>,
+        to_model: SyncSender<Batch<'a, Vec<Prepared>>>,
     ) -> Result<()> {
         let mut exhausted = false;
         while !exhausted && !is_set(self.cancel) {
@@ -214,7 +215,7 @@ impl Reader<'_> {
     fn next_batch(
         &mut self,
         documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
-    ) -> Result<(Batch<Vec<Prepared>>, bool)> {
+    ) -> Result<(Batch<'a, Vec<Prepared>>, bool)> {
         let mut report = AddReport::default();
         let start = Instant::now();
         let (batch, exhausted) = take_batch(documents, self.size, &mut report);
@@ -225,8 +226,8 @@ impl Reader<'_> {
         }
         let start = Instant::now();
         self.underway.extend(batch.iter().map(|document| (document.id.clone(), self.sent)));
-        let content = read_batch(self.parts, batch, &mut report)?;
-        Ok((Batch { content, taken: items, report, slowest: taking + start.elapsed() }, exhausted))
+        let (parts, content) = read_batch(self.parts, batch, &mut report)?;
+        Ok((Batch { content, parts, taken: items, report, slowest: taking + start.elapsed() }, exhausted))
     }
 
     /// Waits for the next batch to be committed; `false` where none will be.

@@ -118,6 +118,23 @@ pub(crate) fn refuse_taken(transaction: &WriteTransaction, name: &str) -> Result
     }
 }
 
+/// Lets the aliases of a collection lead to another one, which takes its place.
+///
+/// # Errors
+/// Whatever redb says.
+pub(crate) fn move_to(transaction: &WriteTransaction, from: u32, to: u32) -> Result<()> {
+    let mut aliases = transaction.open_table(ALIASES).map_err(engine)?;
+    let mut leading = Vec::new();
+    for row in aliases.iter().map_err(engine)? {
+        let (alias, value) = row.map_err(engine)?;
+        let found: Number = codec::decode(Place::new(ALIASES.name(), alias.value()), value.value())?;
+        if found == Number(from) {
+            leading.push(alias.value().to_owned());
+        }
+    }
+    leading.iter().try_for_each(|alias| rows::put_named(&mut aliases, ALIASES, alias, &Number(to)))
+}
+
 /// Refuses to drop what aliases lead to.
 ///
 /// # Errors

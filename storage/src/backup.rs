@@ -24,8 +24,8 @@ use crate::files::{self, DATA, NEW_DATA, SEGMENTS_FOLDER, io_error, segment_fold
 use crate::lock::Lock;
 use crate::tables::{
     ALIASES, Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EMBEDDING_CACHE,
-    EMBEDDING_CACHE_KEYS, EXPIRIES, EXPIRY_ORDER, IMPORT_LEDGER, META, METADATA, Pair, SEGMENTS, SPACES, TEXTS,
-    TOMBSTONES, VECTORS,
+    EMBEDDING_CACHE_KEYS, EXPIRIES, EXPIRY_ORDER, IMPORT_LEDGER, META, METADATA, Pair, RETIRED, SEGMENTS, SHADOWS,
+    SPACES, TEXTS, TOMBSTONES, VECTORS,
 };
 use crate::{Error, Result, cache, rows};
 
@@ -158,7 +158,7 @@ fn copy_data(transaction: &ReadTransaction, path: &Path) -> Result<(u64, u64)> {
     for table in [META, COLLECTION_NAMES, ALIASES] {
         copy.table::<&'static str>(table)?;
     }
-    for table in [COLLECTIONS, SPACES, TOMBSTONES] {
+    for table in [COLLECTIONS, SPACES, TOMBSTONES, SHADOWS, RETIRED] {
         copy.table::<u32>(table)?;
     }
     for table in [DOCUMENTS, TEXTS, METADATA, CHUNKS, VECTORS, SEGMENTS, EXPIRIES] {
@@ -178,7 +178,7 @@ fn copy_data(transaction: &ReadTransaction, path: &Path) -> Result<(u64, u64)> {
 /// Refuses tables that this would leave out: a backup that lacks something is found out too late.
 fn expect_known(transaction: &ReadTransaction) -> Result<()> {
     let pairs = [DOCUMENTS, TEXTS, METADATA, CHUNKS, VECTORS, SEGMENTS, EXPIRIES].map(|table| table.name().to_owned());
-    let numbered = [COLLECTIONS, SPACES, TOMBSTONES].map(|table| table.name().to_owned());
+    let numbered = [COLLECTIONS, SPACES, TOMBSTONES, SHADOWS, RETIRED].map(|table| table.name().to_owned());
     let named = [META, COLLECTION_NAMES, ALIASES].map(|table| table.name().to_owned());
     let bytes = [DOCUMENT_IDS, IMPORT_LEDGER, EXPIRY_ORDER].map(|table| table.name().to_owned());
     let left_out = [EMBEDDING_CACHE.name().to_owned(), EMBEDDING_CACHE_KEYS.name().to_owned()];

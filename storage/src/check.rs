@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::engine;
 use crate::tables::{
     ALIASES, Bytes, CHUNKS, COLLECTION_NAMES, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, IMPORT_LEDGER, META,
-    METADATA, Pair, SEGMENTS, SPACES, TEXTS, TOMBSTONES, VECTORS,
+    METADATA, Pair, RETIRED, SEGMENTS, SHADOWS, SPACES, TEXTS, TOMBSTONES, VECTORS,
 };
 use crate::{CollectionId, Error, Result, rows};
 
@@ -186,24 +186,56 @@ impl Check<'_> {
             let agrees = collections.get(&number).is_some_and(|record| record.name == key.value());
             self.expect(agrees, || format!("{place}: it leads to collection {number}, which has not this name"));
         }
-        for number in collections.keys().filter(|number| !named.contains(number)) {
+        let shadows = self.shadows(collections)?;
+        for number in collections.keys().filter(|number| !named.contains(number) && !shadows.contains(number)) {
             self.say(format!("collection {number}: no name leads to it"));
         }
         Ok(())
     }
 
+    /// The collections that are being filled to take the place of another one, which must be there as well.
+    fn shadows(&mut self, collections: &BTreeMap<u32, CollectionRecord>) -> Result<BTreeSet<u32>> {
+        let mut shadows = BTreeSet::new();
+        let Some(table) = rows::open_if_made(self.transaction, SHADOWS)? else { return Ok(shadows) };
+        for row in table.iter().map_err(engine)? {
+            let Some((key, value)) = self.note(row.map_err(engine))? else { break };
+            let place = Place::new(SHADOWS.name(), key.value());
+            let Some(Number(shadow)) = self.note(codec::decode(place, value.value()))? else { continue };
+            for number in [key.value(), shadow] {
+                self.expect(collections.contains_key(&number), || format!("{place}: there is no collection {number}"));
+            }
+            shadows.insert(shadow);
+        }
+        Ok(shadows)
+    }
+
+    /// Of the collections that are no more and whose rows are still to go: their numbers, and those of their spaces.
+    fn retired(&mut self) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
+        let (mut numbers, mut spaces) = (BTreeSet::new(), BTreeSet::new());
+        let Some(table) = rows::open_if_made(self.transaction, RETIRED)? else { return Ok((numbers, spaces)) };
+        for row in table.iter().map_err(engine)? {
+            let Some((key, value)) = self.note(row.map_err(engine))? else { break };
+            numbers.insert(key.value());
+            let record = codec::decode::<CollectionRecord>(Place::new(RETIRED.name(), key.value()), value.value());
+            spaces.extend(self.note(record)?.into_iter().flat_map(|record| record.spaces));
+        }
+        Ok((numbers, spaces))
+    }
+
     /// Rows of collections and spaces that are not.
     fn strays(&mut self, collections: &BTreeMap<u32, CollectionRecord>, spaces: &BTreeSet<u32>) -> Result<()> {
+        let (leaving, leaving_spaces) = self.retired()?;
+        let is_known = |owner: &u32| collections.contains_key(owner) || leaving.contains(owner);
         for definition in [DOCUMENTS, TEXTS, METADATA, CHUNKS, SEGMENTS, EXPIRIES] {
             let Some(table) = rows::open_if_made(self.transaction, definition)? else { continue };
             let owners = owners(&table)?;
-            for owner in owners.into_iter().filter(|owner| !collections.contains_key(owner)) {
+            for owner in owners.into_iter().filter(|owner| !is_known(owner)) {
                 self.say(format!("table {}: it has rows of collection {owner}, which is not", definition.name()));
             }
         }
-        for owner in
-            owners(&rows::open(self.transaction, VECTORS)?)?.into_iter().filter(|owner| !spaces.contains(owner))
-        {
+        let owners_of_vectors = owners(&rows::open(self.transaction, VECTORS)?)?;
+        let is_known_space = |owner: &u32| spaces.contains(owner) || leaving_spaces.contains(owner);
+        for owner in owners_of_vectors.into_iter().filter(|owner| !is_known_space(owner)) {
             self.say(format!("table vectors: it has rows of space {owner}, which is not"));
         }
         for (definition, known) in [(TOMBSTONES, collections.keys().copied().collect()), (SPACES, spaces.clone())] {
@@ -220,7 +252,7 @@ impl Check<'_> {
         while let Some(row) = ids.range((next, [].as_slice())..).map_err(engine)?.next() {
             let Some((key, _)) = self.note(row.map_err(engine))? else { break };
             let (owner, _) = key.value();
-            self.expect(collections.contains_key(&owner), || {
+            self.expect(is_known(&owner), || {
                 format!("table document_ids: it has rows of collection {owner}, which is not")
             });
             let Some(after) = owner.checked_add(1) else { break };

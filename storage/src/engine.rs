@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::codec::{CollectionRecord, Sequence};
 use crate::error::engine;
 use crate::failures::Failures;
+use crate::feeds::Feeds;
 use crate::handle::{Handle, Reading};
 use crate::load::load;
 use crate::lock::{self, Lock};
@@ -62,6 +63,10 @@ pub(crate) struct Engine {
     pub(crate) failures: Failures,
     /// How old snapshots may become.
     pub(crate) snapshot_age_max: Mutex<Option<Duration>>,
+    /// What is written to collections that somebody watches.
+    pub(crate) feeds: Feeds,
+    /// The collections whose place another one took, and which.
+    moved: Mutex<HashMap<u32, u32>>,
     /// Where its files are; `None` where there are none, or only a test's.
     site: Option<Site>,
     // Last, so that the folder is free only when the file is closed.
@@ -170,6 +175,8 @@ impl Engine {
             closing: Arc::default(),
             failures: Failures::default(),
             snapshot_age_max: Mutex::default(),
+            feeds: Feeds::default(),
+            moved: Mutex::default(),
             site: None,
             lock,
         }
@@ -268,6 +275,22 @@ impl Engine {
     /// Lets go of a dropped collection's views.
     pub(crate) fn forget(&self, collection: u32) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&collection);
+    }
+
+    /// From now on another collection answers for this one. The caller has the turn.
+    pub(crate) fn succeed(&self, collection: u32, successor: u32) {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(collection, successor);
+        self.forget(collection);
+    }
+
+    /// The collection that took this one's place while the database was open; `None` where none did.
+    pub(crate) fn successor(&self, collection: u32) -> Option<u32> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).get(&collection).copied()
+    }
+
+    /// Waits until the commit in progress, where there is one, is done with all that belongs to it.
+    pub(crate) fn settle_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Begins to read a collection as it is now.
@@ -375,6 +398,11 @@ pub(crate) enum Outcome {
 }
 
 impl Writer<'_> {
+    /// What is written to collections that somebody watches.
+    pub(crate) fn feeds(&self) -> &Feeds {
+        &self.engine.feeds
+    }
+
     /// Runs one write transaction: all of it happens, or nothing.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! Invariants: storage does not read what is in a record; the records of a collection go with it; a change of the ledger
 //! alone leaves every view of the collection good.
 
-use redb::{ReadTransaction, Table, TableHandle, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, TableHandle, WriteTransaction};
 
 use crate::codec::{self, Opaque, Place};
 use crate::error::engine;
@@ -177,4 +177,21 @@ pub(crate) fn drop_collection(transaction: &WriteTransaction, collection: u32) -
     let mut table = transaction.open_table(IMPORT_LEDGER).map_err(engine)?;
     let of_collection = (collection, [].as_slice())..(collection + 1, [].as_slice());
     table.retain_in::<(u32, &[u8]), _>(of_collection, |_, _| false).map_err(engine)
+}
+
+/// Gives all records of a collection to another one, which takes its place.
+pub(crate) fn move_to(transaction: &WriteTransaction, from: u32, to: u32) -> Result<()> {
+    let mut table = transaction.open_table(IMPORT_LEDGER).map_err(engine)?;
+    let mut records = Vec::new();
+    for row in table.range((from, [].as_slice())..(from + 1, [].as_slice())).map_err(engine)? {
+        let (key, value) = row.map_err(engine)?;
+        let record: Opaque = codec::decode(Place::new(IMPORT_LEDGER.name(), key.value()), value.value())?;
+        records.push((key.value().1.to_vec(), record));
+    }
+    for (name, record) in records {
+        table.remove((from, name.as_slice())).map_err(engine)?;
+        let key = (to, name.as_slice());
+        table.insert(key, codec::encode(Place::new(IMPORT_LEDGER.name(), key), &record).as_slice()).map_err(engine)?;
+    }
+    Ok(())
 }

@@ -412,12 +412,15 @@ impl<R: Rows> Rows for Wanted<'_, R> {
 }
 
 /// Works on threads of its own: on the common ones, a search's scan of the tail would wait behind the build, up to 600 ms
-/// measured.
+/// measured. Nor does the caller wait as one of the common ones: these take up other work meanwhile, which may be to seal,
+/// and would wait for themselves.
 fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    match rayon::ThreadPoolBuilder::new().thread_name(|_| "quiverdb-build".into()).build() {
+    let on_own_pool = || match rayon::ThreadPoolBuilder::new().thread_name(|_| "quiverdb-build".into()).build() {
         Ok(pool) => pool.install(work),
         Err(_) => work(),
-    }
+    };
+    let done = std::thread::scope(|scope| scope.spawn(on_own_pool).join());
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Nobody sees it: the database is being closed.

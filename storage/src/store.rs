@@ -25,7 +25,7 @@ use crate::tables::{
 use crate::{
     Alongside, BackedUp, CacheKey, CacheStats, CollectionId, CollectionInfo, CollectionSettings, Compacted, DocumentId,
     Error, Filter, Now, Operation, Result, Scrub, Snapshot, SpaceId, SpaceSettings, Written, backup, cache, check,
-    compact, expiry, files, ledger, rows, scrub, seal, write,
+    compact, expiry, files, ledger, retired, rows, scrub, seal, write,
 };
 
 /// An open database. Cheap to clone; clones share it. It is closed when the last clone and the last snapshot are gone.
@@ -180,32 +180,15 @@ impl Store {
         damage_as_error("the database", || {
             validate_collection_name(name)?;
             settings.validate()?;
-            let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
             self.0.writer()?.transact(|transaction| {
-                let mut meta = transaction.open_table(META).map_err(engine)?;
-                let mut next: NextNumbers = rows::get_named(&meta, META, "next")?
-                    .ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
-                let number = next.collection;
                 let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
                 if rows::get_named::<Number>(&names, COLLECTION_NAMES, name)?.is_some() {
                     return Err(Error::CollectionExists(name.to_owned()));
                 }
                 alias::refuse_taken(transaction, name)?;
-                rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(number))?;
-                next.collection += 1;
-                let mut spaces = Vec::new();
-                let mut table = transaction.open_table(SPACES).map_err(engine)?;
-                for space in &settings.spaces {
-                    rows::put_numbered(&mut table, SPACES, next.space, &space_record(number, space))?;
-                    spaces.push(next.space);
-                    next.space += 1;
-                }
-                rows::put_named(&mut meta, META, "next", &next)?;
-                drop(meta);
-                let record = empty_record(name, json, spaces, next_sequence(transaction)?);
-                let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
-                rows::put_numbered(&mut collections, COLLECTIONS, number, &record)?;
-                Ok((info(number, record)?, Outcome::Commit))
+                let made = insert_collection(transaction, name, settings)?;
+                rows::put_named(&mut names, COLLECTION_NAMES, name, &Number(made.id.0))?;
+                Ok((made, Outcome::Commit))
             })
         })
     }
@@ -223,21 +206,24 @@ impl Store {
             self.0.space.ask_to_remove();
             let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let mut writer = self.0.writer()?;
-            let (number, segments) = writer.transact(|transaction| {
+            let dropped = writer.transact(|transaction| {
                 let mut names = transaction.open_table(COLLECTION_NAMES).map_err(engine)?;
                 let Some(Number(number)) = rows::get_named(&names, COLLECTION_NAMES, name)? else {
                     return Err(alias::not_a_collection(transaction, name)?);
                 };
                 alias::refuse_used(transaction, name, number)?;
                 names.remove(name).map_err(engine)?;
-                let segments = remove_rows(transaction, number)?;
+                let mut segments = vec![(number, remove_rows(transaction, number)?)];
+                segments.extend(retired::retire_shadow(transaction, number)?);
                 next_sequence(transaction)?;
-                Ok(((number, segments), Outcome::Commit))
+                Ok((segments, Outcome::Commit))
             })?;
             drop(writer);
-            self.0.forget(number);
-            seal::remove_folders(&self.0, number, &segments);
-            Ok(())
+            for (number, segments) in dropped {
+                self.0.forget(number);
+                seal::remove_folders(&self.0, number, &segments);
+            }
+            retired::purge(&self.0)
         })
     }
 
@@ -283,7 +269,7 @@ impl Store {
     /// these nothing of it was kept, and the next call opens the file again where that is needed; [`Error::Poisoned`]
     /// where it could not be. After [`Error::Unconfirmed`] all of it is there.
     pub fn write(&self, collection: CollectionId, batch: Vec<Operation>) -> Result<Written> {
-        damage_as_error("the database", || write::write(&self.0, collection, batch, &Alongside::default()))
+        self.write_all(collection, &batch, &Alongside::default())
     }
 
     /// As [`Store::write`], and writes what comes alongside in the same transaction: all of both, or nothing of either. The
@@ -307,7 +293,15 @@ impl Store {
     /// # Errors
     /// As [`Store::write`]; [`Error::InvalidInput`] for a key or value out of bounds; [`Error::UnknownCollection`].
     pub fn write_with(&self, collection: CollectionId, batch: Vec<Operation>, along: Alongside) -> Result<Written> {
-        damage_as_error("the database", || write::write(&self.0, collection, batch, &along))
+        self.write_all(collection, &batch, &along)
+    }
+
+    /// [`Store::write_with`] of what the caller keeps, so that he has it still where this fails.
+    ///
+    /// # Errors
+    /// As [`Store::write_with`].
+    pub fn write_all(&self, collection: CollectionId, batch: &[Operation], along: &Alongside) -> Result<Written> {
+        damage_as_error("the database", || write::write(&self.0, collection, batch, along))
     }
 
     /// A record of the collection's ledger, as of the last commit; `None` where there is none of this key.
@@ -477,6 +471,7 @@ impl Store {
     pub fn compact(&self) -> Result<Compacted> {
         damage_as_error("the database", || {
             let collections: Vec<CollectionId> = self.collections()?.into_iter().map(|info| info.id).collect();
+            retired::purge(&self.0)?;
             compact::compact(&self.0, &collections)
         })
     }
@@ -551,7 +546,38 @@ impl Store {
     }
 }
 
-fn info(number: u32, record: CollectionRecord) -> Result<CollectionInfo> {
+/// Makes the rows of an empty collection, to which no name leads yet.
+///
+/// # Errors
+/// Whatever redb says; [`Error::InvalidInput`] where its settings are not JSON.
+pub(crate) fn insert_collection(
+    transaction: &redb::WriteTransaction,
+    name: &str,
+    settings: &CollectionSettings,
+) -> Result<CollectionInfo> {
+    let json = serde_json::to_string(settings).map_err(|error| Error::invalid(error.to_string()))?;
+    let mut meta = transaction.open_table(META).map_err(engine)?;
+    let mut next: NextNumbers =
+        rows::get_named(&meta, META, "next")?.ok_or_else(|| rows::missing(Place::new(META.name(), "next")))?;
+    let number = next.collection;
+    next.collection += 1;
+    let mut spaces = Vec::new();
+    let mut table = transaction.open_table(SPACES).map_err(engine)?;
+    for space in &settings.spaces {
+        rows::put_numbered(&mut table, SPACES, next.space, &space_record(number, space))?;
+        spaces.push(next.space);
+        next.space += 1;
+    }
+    rows::put_named(&mut meta, META, "next", &next)?;
+    drop(meta);
+    let record = empty_record(name, json, spaces, next_sequence(transaction)?);
+    let mut collections = transaction.open_table(COLLECTIONS).map_err(engine)?;
+    rows::put_numbered(&mut collections, COLLECTIONS, number, &record)?;
+    info(number, record)
+}
+
+/// A collection as its record tells of it.
+pub(crate) fn info(number: u32, record: CollectionRecord) -> Result<CollectionInfo> {
     let settings = settings_of(number, &record)?;
     let CollectionRecord { name, spaces, .. } = record;
     Ok(CollectionInfo { id: CollectionId(number), name, settings, spaces: spaces.into_iter().map(SpaceId).collect() })

@@ -38,6 +38,10 @@ pub(crate) const SEGMENTS: TableDefinition<Pair, Bytes> = TableDefinition::new("
 
 /// (collection, key) -> a record of whoever imports, which storage does not read.
 pub(crate) const IMPORT_LEDGER: TableDefinition<(u32, &[u8]), Bytes> = TableDefinition::new("import_ledger");
+/// Collection -> the one that is being filled to take its place.
+pub(crate) const SHADOWS: TableDefinition<u32, Bytes> = TableDefinition::new("shadows");
+/// A collection that is no more -> its record, for as long as it has rows.
+pub(crate) const RETIRED: TableDefinition<u32, Bytes> = TableDefinition::new("retired");
 
 /// Place in the ring -> a vector, and what it was made of.
 pub(crate) const EMBEDDING_CACHE: TableDefinition<u64, Bytes> = TableDefinition::new("embedding_cache");

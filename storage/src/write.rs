@@ -46,7 +46,7 @@ const SWEPT_AT_ONCE: usize = 1024;
 pub(crate) fn write(
     engine: &Engine,
     collection: CollectionId,
-    batch: Vec<Operation>,
+    batch: &[Operation],
     along: &Alongside,
 ) -> Result<Written> {
     along.validate()?;
@@ -56,13 +56,13 @@ pub(crate) fn write(
     let settings = std::sync::Arc::clone(&engine.current_view(collection)?.settings);
     batch.iter().try_for_each(|operation| validate::operation(&settings, operation))?;
     let batch = last_of_each(batch);
-    let removes = along.only_removes() && batch.iter().all(|operation| matches!(operation, Operation::Delete(_)));
+    let removes = along.only_removes() && batch.iter().all(|operation| matches!(*operation, Operation::Delete(_)));
     // Another database may be there now, with a reserve of its own.
     engine.confirm_site()?;
     if removes {
         engine.space.ask_to_remove();
     } else {
-        let bytes = batch.iter().map(bytes_on_disk).sum::<u64>() + along.bytes_on_disk();
+        let bytes = batch.iter().map(|operation| bytes_on_disk(operation)).sum::<u64>() + along.bytes_on_disk();
         if engine.space.ask(bytes + engine.cache.bytes_on_disk()).is_err() {
             engine.cache.forget();
             engine.space.ask(bytes)?;
@@ -134,6 +134,7 @@ pub(crate) fn rewrite(
     let view = engine.current_view(collection)?;
     let unchanged = documents.into_iter().filter(|(first, _)| view.is_live(*first));
     let batch: Vec<Operation> = unchanged.map(|(_, document)| Operation::Put(Box::new(document))).collect();
+    let batch: Vec<&Operation> = batch.iter().collect();
     let texts = index_texts(&batch);
     let along = Along { edits: &Alongside::default(), cache: None, now: engine.clock.now() };
     Ok(commit(&mut writer, collection, &view, &batch, texts, along)?.0)
@@ -168,14 +169,34 @@ struct Along<'a> {
     now: u64,
 }
 
+/// As [`write`], by whoever has the turn already. The batch names no document twice.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn write_in_turn(
+    engine: &Engine,
+    writer: &mut Writer<'_>,
+    collection: CollectionId,
+    batch: &[Operation],
+) -> Result<Written> {
+    let view = engine.current_view(collection)?;
+    batch.iter().try_for_each(|operation| validate::operation(&view.settings, operation))?;
+    let batch: Vec<&Operation> = batch.iter().collect();
+    let texts = index_texts(&batch);
+    let along = Along { edits: &Alongside::default(), cache: None, now: engine.clock.now() };
+    Ok(commit(writer, collection, &view, &batch, texts, along)?.0)
+}
+
 fn commit(
     writer: &mut Writer<'_>,
     collection: CollectionId,
     view: &View,
-    batch: &[Operation],
+    batch: &[&Operation],
     mut texts: Vec<(u32, String)>,
     along: Along<'_>,
 ) -> Result<(Written, u64)> {
+    // Before the commit, so that none goes by unseen; one that fails after all is seen for nothing.
+    writer.feeds().note(collection.0, batch);
     validate::room(view.next_chunk, texts.len())?;
     for (number, (chunk, _)) in (view.next_chunk..).zip(&mut texts) {
         *chunk = number;
@@ -186,18 +207,18 @@ fn commit(
 }
 
 /// Of several operations on one document the last one counts.
-fn last_of_each(batch: Vec<Operation>) -> Vec<Operation> {
+fn last_of_each(batch: &[Operation]) -> Vec<&Operation> {
     let mut last: HashMap<DocumentId, usize> = HashMap::with_capacity(batch.len());
     for (index, operation) in batch.iter().enumerate() {
         last.insert(operation.id().clone(), index);
     }
-    let batch = batch.into_iter().enumerate();
+    let batch = batch.iter().enumerate();
     batch.filter(|(index, operation)| last.get(operation.id()) == Some(index)).map(|(_, operation)| operation).collect()
 }
 
 /// The index text of all new chunks, in the order of their numbers, which are not yet known.
-fn index_texts(batch: &[Operation]) -> Vec<(u32, String)> {
-    let documents = batch.iter().filter_map(|operation| match operation {
+fn index_texts(batch: &[&Operation]) -> Vec<(u32, String)> {
+    let documents = batch.iter().filter_map(|operation| match *operation {
         Operation::Put(document) => Some(document),
         Operation::Delete(_) => None,
     });
@@ -212,14 +233,14 @@ fn apply(
     transaction: &WriteTransaction,
     collection: CollectionId,
     view: &View,
-    batch: &[Operation],
+    batch: &[&Operation],
     text: TextRun,
     along: Along<'_>,
 ) -> Result<((Written, u64), Outcome)> {
     let mut work = Work::begin(transaction, collection, view, along.now)?;
     work.sweep()?;
     for operation in batch {
-        match operation {
+        match *operation {
             Operation::Put(document) => work.put(document, &text)?,
             Operation::Delete(id) => work.delete(id)?,
         }

@@ -23,6 +23,7 @@ mod reliability;
 mod seal;
 mod sealed;
 mod search;
+mod shadow;
 mod snapshots;
 mod syntax;
 mod ties;

@@ -382,3 +382,24 @@ fn a_snapshot_reads_segments_that_were_merged_away() {
     assert_eq!(folders(folder.path()).len(), 1);
     assert_eq!(old.search_text("word1 word2", usize::MAX, None).unwrap().hits, before);
 }
+
+/// One thread of a pool that waits for work elsewhere takes up other work of the pool: here, to seal as well.
+#[test]
+fn threads_that_share_all_their_work_may_seal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, notes) = on_disk(folder.path(), 4);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    pool.scope(|scope| {
+        for first in 0..4 {
+            let store = &store;
+            scope.spawn(move |_| {
+                let mut random = Random::new(first);
+                let ids = first as i64 * 10..first as i64 * 10 + 10;
+                store.write(notes, ids.map(|id| put(random_document(&mut random, id, 4))).collect()).unwrap();
+                assert!(seal(&store.0, notes, 1).unwrap());
+            });
+        }
+    });
+    assert_eq!(store.sealing_backlog(notes).unwrap(), 0);
+    sound(&store);
+}
