@@ -27,6 +27,7 @@ const HEADER_BYTES_MAX: usize = 16 << 20;
 /// Deflate makes no more of a byte.
 const GZIP_RATIO: u64 = 1_032;
 /// Encodings, as numbered in `parquet.thrift`.
+const DELTA_BINARY_PACKED: i64 = 5;
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
 const DELTA_BYTE_ARRAY: i64 = 7;
 /// The old framing of LZ4 is decoded without a bound; a byte of it becomes up to 255.
@@ -180,7 +181,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Looks into a page of delta-encoded strings, unpacked by the crate itself.
+    /// Looks into a page of delta-encoded values, unpacked by the crate itself.
     fn look_into(&self, body: &Body) -> Result<()> {
         let Some(metadata) = &body.metadata else { return Ok(()) };
         let column = metadata.column_descr();
@@ -226,6 +227,9 @@ fn refused(start: u64, what: impl std::fmt::Display) -> ParquetError {
 
 fn judge(start: u64, header: &PageHeader, chunk: &Chunk) -> Result<Body> {
     let PageHeader { kind, uncompressed, compressed, values, levels, length, .. } = *header;
+    if ![0, 2, 3].contains(&kind) {
+        return Err(refused(start, format!("it is of kind {kind}, which holds no rows")));
+    }
     let body = start + length as u64;
     let room = i64::try_from(chunk.end.saturating_sub(body)).unwrap_or(i64::MAX);
     if !(0..=room).contains(&compressed) {
@@ -308,7 +312,9 @@ impl ChunkReader for Pages {
         if let Some(body) = page {
             try_out(start, &bytes, &body.header, body.codec)?;
             let is_data = body.header.kind != 2;
-            if is_data && [DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY].contains(&body.header.encoding) {
+            if is_data
+                && [DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY].contains(&body.header.encoding)
+            {
                 self.look_into(&body)?;
             }
         }

@@ -5,6 +5,8 @@
 
 /// A footer has at most so many elements in one list: columns, row groups.
 const LIST_MAX: u64 = 65_536;
+/// Page headers have no lists; those of later versions may have a few elements. The crate passes over long ones slowly.
+const PAGE_LIST_MAX: u64 = 64;
 /// And so many in all.
 const ELEMENTS_MAX: u64 = 10_000_000;
 /// Columns times row groups.
@@ -41,7 +43,7 @@ pub(super) struct PageHeader {
 
 /// Reads a page header; `None` where more bytes are needed.
 pub(super) fn page_header(bytes: &[u8]) -> Result<Option<PageHeader>, Flaw> {
-    let mut reader = Reader { bytes, at: 0, elements: 0 };
+    let mut reader = Reader { bytes, at: 0, elements: 0, list_max: PAGE_LIST_MAX };
     let mut header = PageHeader::default();
     let read = reader.fields(0, &mut |reader, id, kind| {
         match (id, kind) {
@@ -79,7 +81,7 @@ pub(super) fn page_header(bytes: &[u8]) -> Result<Option<PageHeader>, Flaw> {
 
 /// Looks whether a footer (`FileMetaData`) is well formed and within bounds.
 pub(super) fn check_footer(bytes: &[u8]) -> Result<(), Flaw> {
-    let mut reader = Reader { bytes, at: 0, elements: 0 };
+    let mut reader = Reader { bytes, at: 0, elements: 0, list_max: LIST_MAX };
     let (mut columns, mut groups) = (0, 0);
     reader.fields(0, &mut |reader, id, kind| match (id, kind) {
         (2, LIST) => {
@@ -170,6 +172,7 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     elements: u64,
+    list_max: u64,
 }
 
 impl Reader<'_> {
@@ -210,8 +213,9 @@ impl Reader<'_> {
         let head = self.byte()?;
         let size = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
         self.elements = self.elements.saturating_add(size);
-        if size > LIST_MAX || self.elements > ELEMENTS_MAX {
-            return Err(format!("a list of {size} elements; {LIST_MAX} are the most, and {ELEMENTS_MAX} in all"));
+        let most = self.list_max;
+        if size > most || self.elements > ELEMENTS_MAX {
+            return Err(format!("a list of {size} elements; {most} are the most, and {ELEMENTS_MAX} in all"));
         }
         Ok((size, head & 0x0f))
     }
@@ -257,8 +261,8 @@ impl Reader<'_> {
             }
             MAP => {
                 let size = self.varint()?;
-                if size > LIST_MAX {
-                    return Err(format!("a map of {size} entries; {LIST_MAX} are the most"));
+                if size > self.list_max.min(PAGE_LIST_MAX) {
+                    return Err(format!("a map of {size} entries; Parquet has none"));
                 }
                 let kinds = if size == 0 { 0 } else { self.byte()? };
                 for _ in 0..size {
