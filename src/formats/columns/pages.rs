@@ -143,9 +143,13 @@ impl Pages {
         let mut length = 4 << 10;
         let (bytes, header) = loop {
             let left = self.0.length.saturating_sub(start);
-            let bytes = self.bytes(start, usize::try_from(left).unwrap_or(usize::MAX).min(length))?;
+            let mut bytes = self.bytes(start, usize::try_from(left).unwrap_or(usize::MAX).min(length))?;
             match page_header(&bytes).map_err(|flaw| refused(start, flaw))? {
-                Some(header) => break (bytes, header),
+                Some(header) => {
+                    // Nothing behind it is taken for a part of it.
+                    bytes.truncate(header.length);
+                    break (bytes, header);
+                }
                 None if bytes.len() < length || length >= HEADER_BYTES_MAX => {
                     return Err(refused(start, "its header ends too early"));
                 }
