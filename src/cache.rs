@@ -103,6 +103,7 @@ fn identity(spec: &ModelSpec) -> Option<[u8; 32]> {
         weights_digest,
         tokenizer_digest,
         hybrid_weight: _,
+        images: _,
     } = spec;
     // Tables of vectors are read faster than the cache: 45,000 passages a second on one core.
     let is_table = matches!(backend.as_str(), "static" | "builtin");

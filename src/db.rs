@@ -22,8 +22,9 @@ use serde_json::Value;
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig, validate_chunking};
 use crate::context::{Context, ContextOptions};
-use crate::embed::{ModelSpec, Runtime};
+use crate::embed::{Embeddings, ModelSpec, Runtime};
 use crate::export::{self, ExportOptions, ExportReport};
+use crate::images::Image;
 #[cfg(feature = "parquet")]
 use crate::import::{self, ImportOptions, ImportReport};
 use crate::ingest::{self, AddOptions, OwnVectors};
@@ -431,6 +432,17 @@ impl Collection {
     /// [`Error::InvalidInput`] where there is no such space, naming those there are.
     pub fn model_of(&self, space: &str) -> Result<Option<&ModelSpec>> {
         Ok(self.current().space_named(space)?.spec())
+    }
+
+    /// The vectors that its model makes of pictures, in their order: for [`Document::vector`]. A query with a picture needs
+    /// none of this ([`Query::image`]).
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where the model reads no images, or vectors are external; [`Error::Embedding`] where it fails.
+    pub fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        let space = self.parts.space();
+        let none = || Error::invalid(format!("{} has no model that could read images", space.called()));
+        space.embedder()?.ok_or_else(none)?.embed_images(images)
     }
 
     /// The whole stored configuration.

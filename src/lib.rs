@@ -29,6 +29,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`types`] | What goes in and what comes out? |
+//! | [`images`] | What is a picture, and how is it read from a file? |
 //! | [`config`] | How should a collection be made? |
 //! | `cache` | Was this text embedded before? |
 //! | [`chunk`] | Where does one passage end and the next begin? |
@@ -70,6 +71,7 @@ pub mod eval;
 pub mod export;
 pub mod formats;
 pub mod fuse;
+pub mod images;
 #[cfg(feature = "parquet")]
 mod import;
 mod ingest;
@@ -88,6 +90,7 @@ pub use db::{Collection, Database, Snapshot};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
 pub use export::{ExportOptions, ExportReport};
+pub use images::Image;
 #[cfg(feature = "parquet")]
 pub use import::{ImportOptions, ImportProgress, ImportReport};
 pub use ingest::AddOptions;

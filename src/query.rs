@@ -124,6 +124,12 @@ fn validate(space: &Space, query: &Query) -> Result<Mode> {
     if let Some(vector) = &query.vector {
         space.validate_vector(vector, "the query")?;
     }
+    if query.image.is_some() && !space.has_model() {
+        let called = space.called();
+        return Err(Error::invalid(format!(
+            "{called} has no model that could read the query's image; ask with a vector"
+        )));
+    }
     let can_embed = query.vector.is_some() || space.has_model();
     // Who names a space wants it compared.
     let mode = query.mode.unwrap_or(match (&query.text, can_embed || query.space.is_some()) {
@@ -134,7 +140,7 @@ fn validate(space: &Space, query: &Query) -> Result<Mode> {
     let needs_text = mode != Mode::Dense && query.text.is_none();
     if needs_text {
         return Err(Error::invalid(format!(
-            "mode `{}` needs words to search for; the query has a vector only",
+            "mode `{}` needs words to search for; the query has a vector or an image only",
             mode.name()
         )));
     }
@@ -163,9 +169,12 @@ fn query_vector(
     if query.vector.is_some() {
         return Ok((query.vector.clone(), false));
     }
-    let (Some(text), Some(embedder)) = (words, space.embedder()?) else { return Ok((None, false)) };
-    let statistics = SnapshotStatistics(snapshot);
-    let embeddings = embedder.embed_queries(&[text], &statistics)?;
+    let Some(embedder) = space.embedder()? else { return Ok((None, false)) };
+    let embeddings = match (&query.image, words) {
+        (Some(image), _) => embedder.embed_images(std::slice::from_ref(image))?,
+        (None, Some(text)) => embedder.embed_queries(&[text], &SnapshotStatistics(snapshot))?,
+        (None, None) => return Ok((None, false)),
+    };
     embeddings.expect(1, embedder.spec())?;
     space
         .validate_vector(&embeddings.values, "the query's embedding")
@@ -345,11 +354,12 @@ fn score(question: &Question<'_>, legs: &Legs, candidates: &mut [Candidate]) -> 
 
 /// The weight of the dense leg: the model's, less where the model's vocabulary does not fit the query.
 fn dense_weight(question: &Question<'_>) -> Result<f32> {
-    let fit = match (&question.words, &question.query.vector) {
-        (Some(text), None) => {
+    let by_words = question.query.vector.is_none() && question.query.image.is_none();
+    let fit = match &question.words {
+        Some(text) if by_words => {
             question.space.embedder()?.map_or(1.0, |embedder| vocabulary_fit(embedder.as_ref(), text))
         }
-        (Some(_) | None, _) => 1.0,
+        Some(_) | None => 1.0,
     };
     Ok(question.space.hybrid_weight() * fit)
 }

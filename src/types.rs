@@ -10,6 +10,7 @@ use quiverdb_storage::{DocumentId, Effort, Filter, Metric, TextQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::images::Image;
 use crate::moment;
 use crate::rerank::Rerank;
 use crate::{Error, Result};
@@ -263,6 +264,7 @@ pub struct Query {
     pub(crate) text: Option<String>,
     pub(crate) syntax: bool,
     pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) image: Option<Image>,
     pub(crate) space: Option<String>,
     pub(crate) limit: usize,
     pub(crate) mode: Option<Mode>,
@@ -288,6 +290,7 @@ impl Query {
             text: None,
             syntax: false,
             vector: None,
+            image: None,
             space: None,
             limit: 10,
             mode: None,
@@ -315,7 +318,28 @@ impl Query {
         Self { vector: Some(vector), ..Self::empty() }
     }
 
-    /// Adds words for the text leg to a query by vector.
+    /// Asks with a picture: what is near to the vector that the space's model makes of it. The model must read images
+    /// ([`crate::embed::ModelSpec::images`]), as CLIP does; pictures and texts are found alike.
+    ///
+    /// ```no_run
+    /// # fn main() -> quiverdb::Result<()> {
+    /// use quiverdb::{CollectionConfig, Database, Document, Image, Query};
+    ///
+    /// let db = Database::open("album.db")?;
+    /// let album = db.collection_with("album", CollectionConfig::new().model("clip-ViT-B-32"))?;
+    /// let (beach, forest) = (Image::open("beach.jpg".as_ref())?, Image::open("forest.png".as_ref())?);
+    /// let vector = album.embed_images(&[beach])?.values;
+    /// album.add(Document::new("beach", "beach.jpg").vector(vector))?;
+    /// let alike = album.search(Query::image(forest))?;
+    /// let by_words = album.search(Query::text("waves and sand"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn image(image: Image) -> Self {
+        Self { image: Some(image), ..Self::empty() }
+    }
+
+    /// Adds words for the text leg to a query by vector or by image.
     #[must_use]
     pub fn with_text(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());
@@ -488,7 +512,7 @@ impl Query {
         if let Some(rerank) = &self.rerank {
             rerank.validate()?;
             if self.text.is_none() {
-                return Err(Error::invalid("reranking needs the words of the query; it has a vector only"));
+                return Err(Error::invalid("reranking needs the words of the query; it has a vector or an image only"));
             }
         }
         if self.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
@@ -502,7 +526,9 @@ impl Query {
         match (&self.text, self.syntax) {
             (_, false) => Ok(None),
             (Some(text), true) => Ok(Some(TextQuery::parse(text)?)),
-            (None, true) => Err(Error::invalid("the query syntax needs words to read; the query has a vector only")),
+            (None, true) => {
+                Err(Error::invalid("the query syntax needs words to read; the query has a vector or an image only"))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod exporting;
 mod folders;
 #[cfg(feature = "parquet")]
 mod importing;
+mod pictures;
 mod reembed;
 mod upkeep;
 mod verbs;

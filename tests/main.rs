@@ -19,6 +19,7 @@ mod expiry;
 mod filters;
 #[cfg(feature = "hub")]
 mod hub;
+mod images;
 #[cfg(feature = "parquet")]
 mod importing;
 mod kill;

@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session, arguments: &Add) -> Result<Outcome> {
         return watch::run(session, &sources, &|| target(session, arguments));
     }
     let collection = if arguments.dry_run { rehearsal(session, arguments)? } else { target(session, arguments)? };
-    let how = How { sync: arguments.sync, dry_run: arguments.dry_run, goes_on: false };
+    let how = How { sync: arguments.sync, dry_run: arguments.dry_run, ..How::default() };
     let intake = take_in(&collection, &sources, how)?;
     let report = &intake.report;
     if session.output.format == Format::People {

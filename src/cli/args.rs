@@ -172,7 +172,7 @@ impl BackendOption {
 #[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub(crate) enum Verb {
     /// Find passages; with --in, add files or folders first (only what changed)
-    Search(Search),
+    Search(Box<Search>),
     /// Add files, folders, or JSONL documents from stdin
     Add(Add),
     /// Print whole documents
@@ -242,7 +242,7 @@ pub(crate) struct Search {
     /// What you want to know; several words need no quotes
     #[arg(
         value_name = "QUERY",
-        required_unless_present_any = ["queries", "vector", "vector_file"],
+        required_unless_present_any = ["queries", "vector", "vector_file", "image"],
         conflicts_with = "queries"
     )]
     pub(crate) query: Vec<String>,
@@ -266,6 +266,9 @@ pub(crate) struct Search {
     /// The same from a file: a JSON array, or what `quiver embed` prints; `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "queries")]
     pub(crate) vector_file: Option<PathBuf>,
+    /// Compare passages and pictures with this picture (PNG, JPEG, WebP, GIF); the collection's model must read images
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["queries", "vector", "vector_file"])]
+    pub(crate) image: Option<PathBuf>,
     /// Have this reranker judge the best candidates again: a directory, owner/name of the hub, or http://host/v1#name
     #[arg(long, value_name = "M")]
     pub(crate) rerank: Option<String>,
@@ -587,6 +590,9 @@ pub(crate) struct Embed {
     /// The lines are queries, not passages
     #[arg(long)]
     pub(crate) query: bool,
+    /// Embed these pictures (PNG, JPEG, WebP, GIF) in place of lines; `-` reads their paths from stdin, one a line
+    #[arg(long = "image", num_args = 1.., value_name = "FILE", conflicts_with = "query")]
+    pub(crate) images: Vec<PathBuf>,
     /// Keep only the first N dimensions (Matryoshka)
     #[arg(long, value_name = "N")]
     pub(crate) dims: Option<usize>,

@@ -3,17 +3,21 @@
 //! One line in, one line out, in order, in batches as they come: the memory used does not depend on the input.
 
 use std::io::BufRead;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use quiverdb::Embedder;
-use quiverdb::embed::{NoStatistics, truncate};
+use quiverdb::embed::{Embeddings, NoStatistics, truncate};
+use quiverdb::{Embedder, Image};
 use serde::Serialize;
 
 use super::args::Embed;
 use super::embed_columns;
 use super::output::{Output, count, note};
 use super::session::{Outcome, Session};
+use super::sources;
 
+/// Pictures that are decoded and embedded at a time: those of a phone take 36 MB each.
+const BATCH_IMAGES: usize = 8;
 /// Lines that are embedded at a time.
 const BATCH_LINES: usize = 256;
 
@@ -26,6 +30,9 @@ pub(crate) fn run(session: &Session, arguments: &Embed) -> Result<Outcome> {
     };
     if arguments.out.is_some() {
         return embed_columns::run(session, arguments, embedder.as_ref());
+    }
+    if !arguments.images.is_empty() {
+        return run_images(&session.output, embedder.as_ref(), &arguments.images);
     }
     let mut lines = Lines { input: std::io::stdin().lock(), damaged: 0 };
     let mut truncated = 0;
@@ -49,6 +56,28 @@ pub(crate) fn run(session: &Session, arguments: &Embed) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// `--image`.
+fn run_images(output: &Output, embedder: &dyn Embedder, paths: &[PathBuf]) -> Result<Outcome> {
+    let stdin = || std::io::stdin().lock().lines().map(|line| Ok(PathBuf::from(line.context("reading stdin")?)));
+    let of_each = |path: &PathBuf| -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+        if sources::is_stdin(path) { Box::new(stdin()) } else { Box::new(std::iter::once(Ok(path.clone()))) }
+    };
+    let mut paths = paths.iter().flat_map(of_each);
+    loop {
+        let open = |path: Result<PathBuf>| sources::image(&path?);
+        let images: Vec<Image> = paths.by_ref().take(BATCH_IMAGES).map(open).collect::<Result<_>>()?;
+        if images.is_empty() {
+            return Ok(Outcome::Done);
+        }
+        print_rows(output, &embedder.embed_images(&images)?)?;
+    }
+}
+
+fn print_rows(output: &Output, embeddings: &Embeddings) -> Result<()> {
+    let rows: Vec<Row<'_>> = embeddings.rows().map(|embedding| Row { embedding }).collect();
+    output.values(&rows)
+}
+
 /// Prints the vectors of a batch; returns how many texts were cut.
 fn print_batch(output: &Output, embedder: &dyn Embedder, batch: &[String], query: bool) -> Result<u64> {
     let texts: Vec<&str> = batch.iter().map(String::as_str).collect();
@@ -56,8 +85,7 @@ fn print_batch(output: &Output, embedder: &dyn Embedder, batch: &[String], query
         true => embedder.embed_queries(&texts, &NoStatistics)?,
         false => embedder.embed_documents(&texts)?,
     };
-    let rows: Vec<Row<'_>> = embeddings.rows().map(|embedding| Row { embedding }).collect();
-    output.values(&rows)?;
+    print_rows(output, &embeddings)?;
     Ok(embeddings.truncated as u64)
 }
 

@@ -82,9 +82,8 @@ pub(crate) fn list(session: &Session) -> Result<Outcome> {
 /// Whether an engine of this build can run it, as far as the table says.
 fn runs(entry: &Entry) -> bool {
     match entry.purpose {
-        Purpose::Embed => embed::runs(entry.architecture, entry.modules),
+        Purpose::Embed | Purpose::Image => embed::runs(entry.architecture, entry.modules),
         Purpose::Rerank => quiverdb::rerank::runs(entry.architecture),
-        Purpose::Image => false,
     }
 }
 
@@ -119,8 +118,7 @@ fn known_table(known: &[Known]) -> String {
         let answer = match (entry.purpose, runs) {
             (Purpose::Rerank, true) => "yes: --rerank",
             (_, true) => "yes",
-            (Purpose::Embed | Purpose::Rerank, false) => "no",
-            (Purpose::Image, false) => "no: images",
+            (_, false) => "no",
         };
         let parameters = format!("{} M", entry.parameters_millions);
         let (architecture, licence) = (entry.architecture.to_owned(), entry.licence.to_owned());

@@ -14,6 +14,7 @@ use quiverdb::{AddOptions, AddReport, Collection, Document, DocumentId};
 use serde_json::Value;
 
 use super::output::{count, duration, harmless, note, thousands};
+use super::pictures::Pictures;
 use super::progress;
 use super::session::Outcome;
 use super::sources::Sources;
@@ -70,15 +71,19 @@ pub(crate) struct How {
     pub(crate) dry_run: bool,
     /// Whether more follows, so that Ctrl-C is still listened to afterwards.
     pub(crate) goes_on: bool,
+    /// Whether the files are known to have changed, so that the time which stands in their documents is not asked: it
+    /// counts whole seconds.
+    pub(crate) changed: bool,
 }
 
 /// Adds the documents of these sources. With `sync`, documents that came from them and are gone are
 /// removed. With `dry_run`, nothing is written.
 pub(crate) fn take_in(collection: &Collection, sources: &Sources, how: How) -> Result<Intake> {
-    let mut taken = add(collection, sources.documents(), how)?;
+    let images = reads_images(collection);
+    let mut taken = add(collection, sources.documents(images), how)?;
     if how.sync && !taken.interrupted {
         // A file that was renamed meanwhile may be where the walk had been: it must be in before its old name goes.
-        let late = sources.late();
+        let late = sources.late(images);
         if !late.is_empty() {
             taken.merge(add(collection, late.into_iter(), how)?);
         }
@@ -115,7 +120,12 @@ impl Taken {
     }
 }
 
-/// Adds documents, with progress on the way.
+/// Whether the collection's model makes vectors of pictures.
+pub(crate) fn reads_images(collection: &Collection) -> bool {
+    collection.model().is_some_and(|model| model.images)
+}
+
+/// Adds documents, with progress on the way. Pictures get their vectors where the collection's model reads some.
 pub(crate) fn add(collection: &Collection, documents: impl Iterator<Item = Loaded>, how: How) -> Result<Taken> {
     let cancel = progress::stop_on_ctrl_c();
     let spinner = progress::spinner("reading");
@@ -127,6 +137,10 @@ pub(crate) fn add(collection: &Collection, documents: impl Iterator<Item = Loade
     let dry_run = how.dry_run;
     let options = AddOptions { dry_run, progress: Some(&show), cancel: Some(cancel) };
     let (mut seen, mut lossy) = (HashSet::new(), 0);
+    let documents: Box<dyn Iterator<Item = Loaded>> = match reads_images(collection) {
+        true => Box::new(Pictures::new(collection, documents, how.dry_run).changed(how.changed)),
+        false => Box::new(documents),
+    };
     let documents = documents.inspect(|document| {
         let Ok(document) = document else { return };
         lossy += u64::from(document.metadata.get("lossy") == Some(&Value::Bool(true)));

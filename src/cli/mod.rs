@@ -21,6 +21,7 @@ mod models;
 mod operate;
 mod output;
 mod passage;
+mod pictures;
 mod progress;
 mod reembed;
 mod rerank;

@@ -73,19 +73,23 @@ fn asked(arguments: &Search) -> Result<Asked> {
     Ok(Asked::All(queries))
 }
 
-/// The words, the vector, or both.
+/// The words, the vector or the picture, or both.
 fn question(arguments: &Search) -> Result<Query> {
     let vector = match (&arguments.vector, &arguments.vector_file) {
         (Some(vector), _) => Some(vector.clone()),
         (None, Some(file)) => Some(sources::vector(file)?),
         (None, None) => None,
     };
-    let Some(Vector(vector)) = vector else { return Ok(Query::text(words(arguments))) };
+    let query = match (vector, &arguments.image) {
+        (Some(Vector(vector)), _) => Query::vector(vector),
+        (None, Some(file)) => Query::image(sources::image(file)?),
+        (None, None) => return Ok(Query::text(words(arguments))),
+    };
     if arguments.ranking.mode == Some(Mode::Text) {
-        let mistake = Mistake::new("a vector is compared with vectors; --mode text compares none");
-        return Err(mistake.hint("leave out the vector, or --mode").into());
+        let what = if arguments.image.is_some() { "picture" } else { "vector" };
+        let mistake = Mistake::new(format!("a {what} is compared with vectors; --mode text compares none"));
+        return Err(mistake.hint(format!("leave out the {what}, or --mode")).into());
     }
-    let query = Query::vector(vector);
     Ok(if arguments.query.is_empty() { query } else { query.with_text(words(arguments)) })
 }
 

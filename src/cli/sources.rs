@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use quiverdb::eval::{EvalQuery, Qrels, Queries};
-use quiverdb::formats::{self, Loaded};
+use quiverdb::formats::{self, Loaded, Loader};
 use quiverdb::types::Rejected;
-use quiverdb::{Document, DocumentId};
+use quiverdb::{Document, DocumentId, Image};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -58,25 +58,25 @@ impl Sources {
     }
 
     /// Files that are there and were not read: new ones, and those that were renamed to where the walk had been already.
-    /// From now on they count as read.
-    pub(crate) fn late(&self) -> Vec<Loaded> {
+    /// From now on they count as read. With `images`, pictures are documents, too.
+    pub(crate) fn late(&self, images: bool) -> Vec<Loaded> {
         let mut late = Vec::new();
         for root in &self.roots {
             let is_new = |file: &PathBuf| !self.visited.borrow().contains(file);
             let new: Vec<PathBuf> = formats::files(root).filter_map(Result::ok).filter(is_new).collect();
             self.visited.borrow_mut().extend(new.iter().cloned());
-            late.extend(formats::load_some(root_of(root), new));
+            late.extend(loader(formats::load_some(root_of(root), new), images));
         }
         late
     }
 
     /// All documents: those of stdin first, then path by path in the order of their names. Of two of one id from two
-    /// files the second is rejected.
-    pub(crate) fn documents(&self) -> impl Iterator<Item = Loaded> {
+    /// files the second is rejected. With `images`, pictures are documents, too.
+    pub(crate) fn documents(&self, images: bool) -> impl Iterator<Item = Loaded> {
         let stdin = self.stdin.then(|| formats::load_jsonl(io::stdin().lock(), "stdin").ids_from_content());
         let stdin = stdin.into_iter().flatten().map(|loaded| (PathBuf::from("stdin"), loaded));
         let files = self.roots.iter().flat_map(move |root| {
-            let mut loader = formats::load(root);
+            let mut loader = loader(formats::load(root), images);
             std::iter::from_fn(move || {
                 let loaded = loader.next()?;
                 let file = loader.file().to_owned();
@@ -93,6 +93,11 @@ impl Sources {
             None => loaded,
         })
     }
+}
+
+/// A loader that takes pictures where `images` says so.
+pub(crate) fn loader(loader: Loader, images: bool) -> Loader {
+    if images { loader.with_images() } else { loader }
 }
 
 /// The folder that the ids of a root's files are relative to.
@@ -185,7 +190,12 @@ pub(crate) fn reader(file: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(opened)))
 }
 
-fn is_stdin(path: &Path) -> bool {
+/// The picture in a file.
+pub(crate) fn image(file: &Path) -> Result<Image> {
+    Ok(Image::open(present(file)?)?)
+}
+
+pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 

@@ -22,11 +22,11 @@ use quiverdb::{AddReport, Collection, DocumentId};
 use serde::Serialize;
 
 use super::add::REJECTED_SHOWN_MAX;
-use super::intake::{How, Intake, add, describe, source, take_in, unread};
+use super::intake::{How, Intake, add, describe, reads_images, source, take_in, unread};
 use super::output::{Format, Output, count, harmless, note};
 use super::progress;
 use super::session::{Mistake, Outcome, Session};
-use super::sources::{Sources, root_of};
+use super::sources::{Sources, loader, root_of};
 
 /// How often Ctrl-C is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ const LOCKED_MAX: Duration = Duration::from_secs(60);
 /// Names in a line about a change.
 const NAMES_MAX: usize = 3;
 
-const HOW: How = How { sync: true, dry_run: false, goes_on: true };
+const HOW: How = How { sync: true, dry_run: false, goes_on: true, changed: false };
 
 /// Adds the sources and follows their changes until Ctrl-C.
 pub(crate) fn run(session: &Session, sources: &Sources, open: &dyn Fn() -> Result<Collection>) -> Result<Outcome> {
@@ -221,7 +221,9 @@ impl Ledger {
     /// Takes changed files in, and then out what they and files that are gone do not bring any more.
     fn apply(&mut self, collection: &Collection, changes: &Changes) -> Result<AddReport> {
         let mut brought: HashMap<PathBuf, HashSet<DocumentId>> = HashMap::new();
-        let documents = changes.changed.iter().flat_map(|(root, files)| formats::load_some(root, files.clone()));
+        let images = reads_images(collection);
+        let read = |(root, files): (&PathBuf, &Vec<PathBuf>)| loader(formats::load_some(root, files.clone()), images);
+        let documents = changes.changed.iter().flat_map(read);
         let documents = documents.inspect(|loaded| {
             if let Ok(document) = loaded
                 && let Some(source) = source(document)
@@ -229,7 +231,7 @@ impl Ledger {
                 brought.entry(source.to_owned()).or_default().insert(document.id.clone());
             }
         });
-        let mut report = add(collection, documents, HOW)?.report;
+        let mut report = add(collection, documents, How { changed: true, ..HOW })?.report;
         let unread: HashSet<PathBuf> = unread(&report.rejected).into_iter().collect();
         let mut gone = Vec::new();
         for file in changes.files().filter(|file| !unread.contains(*file)) {

@@ -20,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Embedder, Embeddings, ModelSpec, NoStatistics, WordStatistics};
+use crate::images::Image;
 use crate::models::{BatchLimits, Kind, Meter};
 use crate::{Error, Result};
 
@@ -437,6 +438,15 @@ impl Embedder for Batcher {
         }
         self.meter.ran();
         run(self.inner.as_ref(), Kind::Queries, texts, statistics)
+    }
+
+    /// At once, by the caller's own thread: each picture is as much work as a long text.
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        if lock(&self.queue).closed {
+            return Err(closed());
+        }
+        self.meter.ran();
+        self.inner.embed_images(images)
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
+use crate::images::Image;
 use crate::{Error, Metric, Result};
 
 /// The first `dims` numbers of a model's vectors, scaled to unit length again where the model's metric is the cosine.
@@ -77,6 +78,10 @@ impl Embedder for Truncated {
 
     fn embed_queries(&self, texts: &[&str], statistics: &dyn WordStatistics) -> Result<Embeddings> {
         self.cut(texts.len(), self.embedder.embed_queries(texts, statistics)?)
+    }
+
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        self.cut(images.len(), self.embedder.embed_images(images)?)
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::batcher::Batcher;
 use super::{Backend, Embedder, Embeddings, ModelSpec, WordStatistics};
 use crate::Result;
+use crate::images::Image;
 use crate::models::{Kind, Meter, ModelOptions};
 
 /// An embedder whose calls are counted.
@@ -52,6 +53,10 @@ impl Embedder for Metered {
 
     fn embed_queries(&self, texts: &[&str], statistics: &dyn WordStatistics) -> Result<Embeddings> {
         self.call(Kind::Queries, texts.len(), || self.inner.embed_queries(texts, statistics))
+    }
+
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        self.call(Kind::Documents, images.len(), || self.inner.embed_images(images))
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

@@ -18,6 +18,8 @@ mod named;
 #[cfg(feature = "onnx")]
 mod onnx;
 mod open;
+#[cfg(feature = "candle")]
+mod pixels;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod runtime;
@@ -43,6 +45,7 @@ pub use self::runtime::{Backend, Device, Runtime};
 pub(crate) use self::warm::full_batch;
 pub use self::warm::{WarmUp, warm_up};
 use crate::Result;
+use crate::images::Image;
 
 /// Text to vectors. Implement this to bring your own model: [`Embedder::spec`] and [`Embedder::embed_documents`]
 /// are enough.
@@ -68,6 +71,17 @@ pub trait Embedder: Send + Sync {
         self.embed_documents(texts)
     }
 
+    /// Embeds pictures, in their order, into the space of its texts: a text finds a picture, and a picture a text. Models
+    /// that read them say so in [`ModelSpec::images`].
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidInput`] where the model reads no images, as most do not and the default here; else as
+    /// [`Embedder::embed_documents`].
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        let _ = images;
+        Err(reads_no_images(self.spec()))
+    }
+
     /// The byte range of every token that the model would read in `text`, without special tokens and without
     /// truncation; ascending. Chunks are measured with it. The default counts words and single punctuation marks.
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {
@@ -89,6 +103,15 @@ pub trait Embedder: Send + Sync {
     fn gains_by_batches(&self) -> bool {
         false
     }
+}
+
+/// The error of a model that reads texts alone.
+pub(crate) fn reads_no_images(spec: &ModelSpec) -> crate::Error {
+    crate::Error::invalid(format!(
+        "model {} reads no images; CLIP does, from safetensors with the feature `candle`: clip-ViT-B-32, clip-ViT-L-14, or \
+         a directory that holds one and its preprocessor_config.json",
+        spec.id
+    ))
 }
 
 /// How common words are in a collection.
@@ -162,6 +185,9 @@ pub struct ModelSpec {
     /// The model's revision, where it has one: the commit of a model of the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Whether it reads images, too ([`Embedder::embed_images`]); texts it always reads. Not part of the identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub images: bool,
     /// Dimensions of its vectors.
     pub dims: usize,
     /// Dimensions before they were cut off ([`truncate`]); none where all are kept.
@@ -192,7 +218,7 @@ pub struct ModelSpec {
     /// SHA-256 of the weights, in hex; empty where the model has none to digest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub weights_digest: String,
-    /// SHA-256 of the tokenizer, in hex.
+    /// SHA-256 of the tokenizer, in hex; of a model that reads images with the settings by which they are prepared.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer_digest: String,
     /// The weight of this model's cosine against the text leg's normalised BM25 score in hybrid search: the better
@@ -219,6 +245,7 @@ impl ModelSpec {
             precision: String::new(),
             device: String::new(),
             revision: None,
+            images: false,
             dims,
             full_dims: None,
             max_tokens: 256,

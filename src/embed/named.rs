@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
 use crate::Result;
+use crate::images::Image;
 
 /// A model under another name.
 pub(super) struct Named {
@@ -32,6 +33,10 @@ impl Embedder for Named {
 
     fn embed_queries(&self, texts: &[&str], statistics: &dyn WordStatistics) -> Result<Embeddings> {
         self.inner.embed_queries(texts, statistics)
+    }
+
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        self.inner.embed_images(images)
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

@@ -58,6 +58,8 @@ pub enum Pooling {
     MeanSqrtLen,
     /// Their mean, each weighted by its place, counted from one.
     WeightedMean,
+    /// That of the token which ends the text, as CLIP has it; its `modules.json` does not name it.
+    EndOfText,
 }
 
 impl Pooling {
@@ -80,6 +82,7 @@ impl Pooling {
             Self::LastToken => "lasttoken",
             Self::MeanSqrtLen => "mean_sqrt_len",
             Self::WeightedMean => "weightedmean",
+            Self::EndOfText => "end of text",
         }
     }
 
@@ -124,8 +127,10 @@ pub struct ModelDirectory {
     pub document_prompt: Resolved<String>,
     /// The weights: safetensors in the order of their names, or an ONNX graph and its external data.
     pub weights: Vec<PathBuf>,
-    /// `tokenizer.json`.
+    /// `tokenizer.json`; of a CLIP model without one `vocab.json`, beside which lies `merges.txt`.
     pub tokenizer: PathBuf,
+    /// How pictures are prepared, where the model reads some: `preprocessor_config.json` or `processor_config.json`.
+    pub preprocessor: Option<PathBuf>,
     /// All of the encoder's `config.json`.
     pub config: Value,
 }
@@ -166,7 +171,8 @@ impl ModelDirectory {
         Ok(Self {
             path: path.to_owned(),
             weights: weights(&reader, encoder)?,
-            tokenizer: reader.tokenizer(encoder)?,
+            tokenizer: reader.tokenizer(encoder, &architecture.value)?,
+            preprocessor: reader.preprocessor(encoder, &architecture.value)?,
             architecture,
             kind: reader.kind(encoder, &config, &settings)?,
             width,
@@ -248,10 +254,22 @@ impl ModelDirectory {
             query_prompt: self.query_prompt.value.clone(),
             document_prompt: self.document_prompt.value.clone(),
             weights_digest: digest(&self.weight_files())?,
-            tokenizer_digest: digest(std::slice::from_ref(&self.tokenizer))?,
+            tokenizer_digest: digest(&self.preparing_files())?,
+            images: self.preprocessor.is_some(),
             hybrid_weight: HYBRID_WEIGHT,
             ..ModelSpec::new(self.name(), self.dims.value)
         })
+    }
+
+    /// The tokenizer's files, and what says how pictures are prepared.
+    fn preparing_files(&self) -> Vec<PathBuf> {
+        let merges = self.merges();
+        std::iter::once(self.tokenizer.clone()).chain(merges).chain(self.preprocessor.clone()).collect()
+    }
+
+    /// `merges.txt`, where the tokenizer is `vocab.json`.
+    pub(crate) fn merges(&self) -> Option<PathBuf> {
+        self.tokenizer.ends_with(VOCABULARY).then(|| self.tokenizer.with_file_name(MERGES))
     }
 
     fn pooling_name(&self) -> String {
@@ -290,13 +308,32 @@ impl ModelDirectory {
             line("document_prompt", quoted(&self.document_prompt.value), &self.document_prompt),
         ]);
         let weights = self.weight_files();
-        for (field, file) in weights.iter().map(|file| ("weights", file)).chain([("tokenizer", &self.tokenizer)]) {
-            let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
-            let relative = file.strip_prefix(&self.path).unwrap_or(file);
+        let tokenizer = std::iter::once(self.tokenizer.clone()).chain(self.merges());
+        let files = weights.into_iter().map(|file| ("weights", file)).chain(tokenizer.map(|file| ("tokenizer", file)));
+        for (field, file) in files.chain(self.preprocessor.clone().map(|file| ("images", file))) {
+            let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+            let relative = file.strip_prefix(&self.path).unwrap_or(&file);
             lines.push((field.into(), format!("{bytes} bytes"), relative.display().to_string()));
         }
         lines
     }
+}
+
+/// CLIP's `model_type`.
+pub(crate) const CLIP: &str = "clip";
+/// The tokenizer's files of models from before `tokenizer.json`.
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+/// Numbers in a vector of a CLIP model that does not say how many, as in transformers.
+const PROJECTION: usize = 512;
+/// Tokens that it reads where it does not say how many, as in transformers.
+const POSITIONS: usize = 77;
+
+/// What the configuration of a CLIP model says of its tower `text` or `vision`. Where older files say it in two places, the
+/// second one counts, alone.
+pub(crate) fn tower<'a>(config: &'a Object, name: &str) -> Option<&'a Object> {
+    let object = |key: String| config.get(&key).and_then(Value::as_object);
+    object(format!("{name}_config_dict")).or_else(|| object(format!("{name}_config")))
 }
 
 /// The kind of model that embeds.
@@ -394,6 +431,10 @@ impl Reader {
         let keys = ["hidden_size", "dim", "n_embd", "d_model"];
         let source = join(encoder, "config.json");
         let fields = Fields { files: &self.files, object: config, source: &source };
+        if config.get("model_type").and_then(Value::as_str) == Some(CLIP) {
+            let width = fields.size("projection_dim")?.unwrap_or(PROJECTION);
+            return Ok(Resolved::new(width, source));
+        }
         match fields.first_size(&keys)?.filter(|&width| width < 1 << 20) {
             Some(width) => Ok(Resolved::new(width, source)),
             None => Err(self.files.wrong(format!("{source} does not say its hidden_size"))),
@@ -470,6 +511,21 @@ impl Reader {
         names.into_iter().map(|name| self.shard(encoder, name)).collect()
     }
 
+    fn preprocessor(&self, encoder: &str, architecture: &str) -> Result<Option<PathBuf>> {
+        if architecture != CLIP {
+            return Ok(None);
+        }
+        for (folder, name) in [encoder, ""].into_iter().flat_map(|folder| PREPROCESSORS.map(|name| (folder, name))) {
+            let Some(path) = self.files.find(folder, name)? else { continue };
+            // The second may hold settings of texts alone.
+            let settings = self.files.required(folder, name)?;
+            if name == PREPROCESSORS[0] || settings.contains_key("image_processor") {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     fn shard(&self, encoder: &str, name: &str) -> Result<PathBuf> {
         if Path::new(name).file_name() != Some(name.as_ref()) || !name.ends_with(".safetensors") {
             let reason = format!("the weights' index names `{name}`, which is no safetensors file beside it");
@@ -479,15 +535,24 @@ impl Reader {
         self.files.find(encoder, name)?.ok_or_else(missing)
     }
 
-    fn tokenizer(&self, encoder: &str) -> Result<PathBuf> {
+    fn tokenizer(&self, encoder: &str, architecture: &str) -> Result<PathBuf> {
         for folder in [encoder, ""] {
             if let Some(path) = self.files.find(folder, "tokenizer.json")? {
                 return Ok(path);
             }
         }
+        if architecture == CLIP
+            && let Some(path) = self.files.find(encoder, VOCABULARY)?
+        {
+            let missing = || self.files.wrong(format!("{} is missing beside {VOCABULARY}", join(encoder, MERGES)));
+            return self.files.find(encoder, MERGES)?.map(|_| path).ok_or_else(missing);
+        }
         Err(self.files.wrong("tokenizer.json is missing (vocab.txt alone is not enough)"))
     }
 }
+
+/// Where it may stand how pictures are prepared, the older name first, as transformers looks for them.
+const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
 /// Where the encoder's limits may stand, by version and encoder.
 const LIMITS: [&str; 7] = [
@@ -506,6 +571,11 @@ fn smaller(a: Resolved<usize>, b: Resolved<usize>) -> Resolved<usize> {
 
 /// The positions that a text can fill. RoBERTa and its kin count theirs from behind the padding's id.
 fn positions(config: Fields<'_>, kind: &str) -> Result<Option<usize>> {
+    if kind == CLIP {
+        let Some(text) = tower(config.object, "text") else { return Ok(Some(POSITIONS)) };
+        let text = Fields { object: text, ..config };
+        return Ok(Some(text.size("max_position_embeddings")?.unwrap_or(POSITIONS)));
+    }
     let Some(count) = config.first_size(&["max_position_embeddings", "n_positions"])? else { return Ok(None) };
     let offset = match kind {
         "roberta" | "xlm-roberta" | "camembert" | "mpnet" => config.number("pad_token_id")?.unwrap_or(1) + 1,

@@ -26,6 +26,9 @@ const UNKNOWN: &str = "neither text in UTF-8 nor of a known kind; convert it to 
 /// How often a file that changes while it is read is read.
 const READS_MAX: usize = 3;
 
+const IMAGE: &str = "a picture; a collection whose model reads images takes it, as one with the model clip-ViT-B-32 does; \
+                     else name it in a file `.ignore` beside it";
+
 /// Documents of a file or folder, one by one. Made by [`super::load`].
 pub struct Loader {
     /// Ids are relative to this folder.
@@ -36,6 +39,8 @@ pub struct Loader {
     rows: Option<Rows>,
     files_read: u64,
     lossy: u64,
+    /// Whether pictures are documents.
+    images: bool,
 }
 
 /// A file that holds several documents, and the path that their `source` names.
@@ -73,13 +78,21 @@ enum Content {
 impl Loader {
     pub(super) fn new(path: &Path) -> Self {
         let (root, files) = below(path);
-        Self { root, files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0 }
+        Self { root, files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0, images: false }
+    }
+
+    /// Takes PNG, JPEG, WebP and GIF files, too: each becomes a document without a vector, which is the caller's to make
+    /// ([`crate::Collection::embed_images`]), with the file's name as its text and its `media_type`. Nothing of them is read.
+    #[must_use]
+    pub fn with_images(mut self) -> Self {
+        self.images = true;
+        self
     }
 
     /// These files of a folder.
     pub(super) fn of(root: &Path, files: Vec<PathBuf>) -> Self {
         let files: Walk = Box::new(files.into_iter().map(Ok));
-        Self { root: root.to_owned(), files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0 }
+        Self { root: root.to_owned(), files, file: PathBuf::new(), rows: None, files_read: 0, lossy: 0, images: false }
     }
 
     /// The file that the last document came from.
@@ -131,6 +144,13 @@ impl Loader {
             return Ok(Content::Many(Rows { source, documents: Documents::Table(Some(Box::new(table))) }));
         }
         let kind = kind(path);
+        if let Kind::Image(media_type) = kind
+            && self.images
+        {
+            let document = picture(id, source.clone(), path, media_type).map_err(reject)?;
+            self.files_read += 1;
+            return Ok(Content::One(document));
+        }
         refuse(kind, path).map_err(reject)?;
         self.files_read += 1;
         let file = SourceFile { id, source: source.clone(), modified: None, kind };
@@ -162,9 +182,12 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Loaded {
         match kind {
             Kind::JsonLines => Err("JSON Lines hold several documents; read them with `load_jsonl`".to_owned()),
             Kind::Json => text_document(file, "application/json", bytes.to_vec()),
-            Kind::Text(_) | Kind::Unknown | Kind::Parsed(..) | Kind::Missing(_) | Kind::Unsupported(_) => {
-                one(file, bytes.to_vec())
-            }
+            Kind::Text(_)
+            | Kind::Unknown
+            | Kind::Parsed(..)
+            | Kind::Missing(_)
+            | Kind::Image(_)
+            | Kind::Unsupported(_) => one(file, bytes.to_vec()),
         }
     };
     read().map_err(|reason| rejected(name, reason))
@@ -178,6 +201,7 @@ fn refuse(kind: Kind, path: &Path) -> Result<(), String> {
             Err(format!(".{} files are not supported by this version; {way_out}", extension()))
         }
         Kind::Missing(feature) => Err(missing(feature)),
+        Kind::Image(_) => Err(IMAGE.to_owned()),
         Kind::Text(_) | Kind::Unknown | Kind::JsonLines | Kind::Json | Kind::Parsed(..) => Ok(()),
     }
 }
@@ -286,7 +310,7 @@ fn content(file: SourceFile, bytes: Vec<u8>) -> Result<Content, String> {
                 None => text_document(file, "application/json", bytes).map(Content::One),
             }
         }
-        Kind::Text(_) | Kind::Unknown | Kind::Parsed(..) | Kind::Missing(_) | Kind::Unsupported(_) => {
+        Kind::Text(_) | Kind::Unknown | Kind::Parsed(..) | Kind::Missing(_) | Kind::Image(_) | Kind::Unsupported(_) => {
             one(file, bytes).map(Content::One)
         }
     }
@@ -304,7 +328,9 @@ fn one(file: SourceFile, bytes: Vec<u8>) -> Result<Document, String> {
         Kind::Unknown if !is_binary(&bytes) && std::str::from_utf8(&bytes).is_err() && !is_wide(&bytes) => {
             Err(UNKNOWN.to_owned())
         }
-        Kind::Unknown | Kind::Unsupported(_) | Kind::Json | Kind::JsonLines => text_document(file, "text/plain", bytes),
+        Kind::Unknown | Kind::Unsupported(_) | Kind::Image(_) | Kind::Json | Kind::JsonLines => {
+            text_document(file, "text/plain", bytes)
+        }
     }
 }
 
@@ -313,6 +339,15 @@ fn fenced(reading: Reading, bytes: &[u8]) -> Result<Extract, String> {
     catch_unwind(AssertUnwindSafe(|| reading(bytes))).unwrap_or_else(|_| {
         Err("it is damaged in a way that its reader does not survive; save or copy it again".to_owned())
     })
+}
+
+/// The document of a picture: its name, and nothing of what is in it.
+fn picture(id: String, source: String, path: &Path, media_type: &'static str) -> Result<Document, String> {
+    let metadata = File::open(path).and_then(|file| file.metadata()).map_err(cannot)?;
+    let modified = metadata.modified().ok().and_then(rfc3339);
+    let text = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = SourceFile { id, source, modified, kind: Kind::Image(media_type) };
+    Ok(titled(file, media_type, Extract { text, title: None, metadata: Map::new(), lossy: false }))
 }
 
 fn text_document(file: SourceFile, media_type: &str, bytes: Vec<u8>) -> Result<Document, String> {

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Parsed(&'static str, Reading),
     /// Known, and the feature that would bring its reader.
     Missing(&'static str),
+    /// A picture.
+    Image(&'static str),
     /// Known, and not for this version; what would help.
     Unsupported(&'static str),
 }
@@ -153,6 +155,14 @@ const TEXT: &[(&[&str], &str)] = &[
     (&["diff", "patch"], "text/x-diff"),
 ];
 
+/// Extensions and media types of pictures.
+const IMAGES: &[(&[&str], &str)] = &[
+    (&["png"], "image/png"),
+    (&["jpg", "jpeg", "jpe", "jfif"], "image/jpeg"),
+    (&["webp"], "image/webp"),
+    (&["gif"], "image/gif"),
+];
+
 /// Extensions of what this version does not read, and what helps.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["rtf", "ipynb", "mobi", "azw3"], "convert it to Markdown, with pandoc for one"),
@@ -188,14 +198,13 @@ pub(super) fn kind(path: &Path) -> Kind {
     match extension {
         "jsonl" | "ndjson" => Kind::JsonLines,
         "json" => Kind::Json,
-        _ => match (entry(TEXT, extension), entry(UNSUPPORTED, extension)) {
-            (Some(media_type), _) => Kind::Text(media_type),
-            (None, Some(way_out)) => Kind::Unsupported(way_out),
-            (None, None) => {
-                let parser = PARSED.iter().find(|parser| parser.extensions.contains(&extension));
-                parser.map_or(Kind::Unknown, Parser::kind)
-            }
-        },
+        _ => {
+            let text = entry(TEXT, extension).map(Kind::Text);
+            let image = || entry(IMAGES, extension).map(Kind::Image);
+            let unsupported = || entry(UNSUPPORTED, extension).map(Kind::Unsupported);
+            let parsed = || PARSED.iter().find(|parser| parser.extensions.contains(&extension)).map(Parser::kind);
+            text.or_else(image).or_else(unsupported).or_else(parsed).unwrap_or(Kind::Unknown)
+        }
     }
 }
 
@@ -218,6 +227,7 @@ mod tests {
         let pdf = kind(Path::new("x.Pdf"));
         assert!(matches!(pdf, Kind::Parsed("application/pdf", _) | Kind::Missing("pdf")), "{pdf:?}");
         assert!(matches!(kind(Path::new("x.weird")), Kind::Unknown));
+        assert!(matches!(kind(Path::new("x.JPG")), Kind::Image("image/jpeg")));
     }
 
     #[test]
@@ -232,7 +242,7 @@ mod tests {
 
     #[test]
     fn no_extension_has_two_kinds() {
-        let tables = TEXT.iter().chain(UNSUPPORTED).map(|(extensions, _)| *extensions);
+        let tables = TEXT.iter().chain(IMAGES).chain(UNSUPPORTED).map(|(extensions, _)| *extensions);
         let tables = tables.chain(PARSED.iter().map(|parser| parser.extensions));
         let mut all: Vec<&str> = tables.flatten().copied().collect();
         let count = all.len();

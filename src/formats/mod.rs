@@ -50,6 +50,8 @@ pub type Loaded = std::result::Result<Document, Rejected>;
 /// What is not plain text becomes some, as [`read`] says. A file that changes while it is read is read again; one that does
 /// not come to rest is rejected, and so is one of more than [`FILE_BYTES_MAX`] bytes.
 ///
+/// Pictures are rejected, unless [`Loader::with_images`] asks for them.
+///
 /// Folders need the feature `cli`; without it they are rejected with that reason.
 ///
 /// ```

@@ -18,7 +18,7 @@ pub const CALLS_KEPT: usize = 1024;
 pub(crate) enum Kind {
     /// Queries to embed, or passages to judge: somebody waits for the answer.
     Queries,
-    /// Passages to embed.
+    /// Passages to embed, and pictures of either side.
     Documents,
 }
 
@@ -29,7 +29,7 @@ pub struct Usage {
     pub requests: u64,
     /// Calls that failed.
     pub failures: u64,
-    /// Texts of all calls; of a reranker passages.
+    /// Texts and pictures of all calls; of a reranker passages.
     pub texts: u64,
     /// Runs of the model: fewer than calls where texts of several callers were run together, more where a long call was cut
     /// into pieces.
@@ -45,7 +45,7 @@ pub struct Usage {
     pub tokens_per_s: Option<f64>,
     /// How long callers waited who embedded queries or had passages judged.
     pub queries: Latency,
-    /// How long callers waited who embedded passages.
+    /// How long callers waited who embedded passages or pictures.
     pub documents: Latency,
 }
 

@@ -93,7 +93,7 @@ const fn image(id: &'static str, dims: usize) -> Entry {
         purpose: Purpose::Image,
         pooling: "",
         licence: MIT,
-        note: "neither its text tower nor its image tower is supported yet",
+        note: "reads texts and images",
         ..embedder(id, "clip", dims, 77)
     }
 }

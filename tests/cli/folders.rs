@@ -120,7 +120,7 @@ fn what_cannot_be_read_is_listed_and_not_taken_for_gone() {
 }
 
 /// `quiver add --watch` at work; it is killed with the test.
-struct Watch {
+pub(super) struct Watch {
     child: Child,
     lines: Receiver<String>,
 }
@@ -129,7 +129,7 @@ struct Watch {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Watch {
-    fn start(shell: &Shell, arguments: &[&str]) -> Self {
+    pub(super) fn start(shell: &Shell, arguments: &[&str]) -> Self {
         let mut child = shell.command(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = mpsc::channel();
@@ -141,13 +141,13 @@ impl Watch {
         self.lines.recv_timeout(PATIENCE).expect("a line of the watch")
     }
 
-    fn line(&mut self) -> Value {
+    pub(super) fn line(&mut self) -> Value {
         let line = self.text();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON ({error})"))
     }
 
     /// Lines until one satisfies.
-    fn until(&mut self, satisfies: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn until(&mut self, satisfies: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let line = self.line();
@@ -160,7 +160,7 @@ impl Watch {
 }
 
 /// Writes a file in one step, so that nobody sees a half.
-fn put(shell: &Shell, name: &str, text: &str) {
+pub(super) fn put(shell: &Shell, name: &str, text: impl AsRef<[u8]>) {
     shell.write("aside", text);
     fs::rename(shell.path("aside"), shell.path(name)).unwrap();
 }

@@ -74,6 +74,11 @@ impl Embedder for Counting {
         self.run(Kind::Queries, texts)
     }
 
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        let values = images.iter().flat_map(|image| [image.width() as f32, image.height() as f32]).collect();
+        Ok(Embeddings { dims: 2, values, truncated: 0 })
+    }
+
     fn gains_by_batches(&self) -> bool {
         self.gains
     }
@@ -358,6 +363,17 @@ fn many_threads_get_what_they_asked_for() {
         }
     });
     assert_eq!(batcher.waiting(), 0);
+}
+
+#[test]
+fn pictures_go_to_the_model_at_once_until_it_is_closed() {
+    let (_, batcher) = made(limits());
+    let pictures = [(2, 1), (1, 3)]
+        .map(|(width, height)| Image::rgb(width, height, vec![0; (width * height * 3) as usize]).unwrap());
+    let made = batcher.embed_images(&pictures).unwrap();
+    assert_eq!((made.values, batcher.runs()), (vec![2.0, 1.0, 1.0, 3.0], 1));
+    batcher.close();
+    assert!(batcher.embed_images(&pictures).is_err());
 }
 
 #[test]

@@ -15,16 +15,23 @@ use crate::embed::math::ops::{Activation, Norm, add};
 use crate::embed::math::rotary::{Angles, Rotary};
 use crate::embed::transformer::engine::{Engine, Output, Sequence, ranges};
 
-/// A transformer.
+/// A transformer that reads tokens.
 pub(crate) struct Encoder {
     pub(crate) embeddings: Embeddings,
+    stack: Stack,
+}
+
+/// Layers, whatever their states stand for.
+pub(crate) struct Stack {
+    /// Numbers in a state.
+    hidden: usize,
     /// The rotations that layers choose from.
-    pub(crate) rotaries: Vec<Rotary>,
-    pub(crate) layers: Vec<Layer>,
+    rotaries: Vec<Rotary>,
+    layers: Vec<Layer>,
     /// After the last layer.
-    pub(crate) norm: Option<Norm>,
+    norm: Option<Norm>,
     /// Buffers of earlier runs, one for each thread that ever ran at the same time.
-    pub(crate) scratches: Mutex<Vec<Scratch>>,
+    scratches: Mutex<Vec<Scratch>>,
 }
 
 /// Attention, then a feed-forward network, each around a residual.
@@ -93,7 +100,8 @@ pub(crate) struct Scratch {
 impl Encoder {
     /// Puts the parts together.
     pub(crate) fn new(embeddings: Embeddings, rotaries: Vec<Rotary>, layers: Vec<Layer>, norm: Option<Norm>) -> Self {
-        Self { embeddings, rotaries, layers, norm, scratches: Mutex::default() }
+        let stack = Stack::new(embeddings.hidden(), rotaries, layers, norm);
+        Self { embeddings, stack }
     }
 
     /// Numbers in a token's row.
@@ -106,23 +114,34 @@ impl Encoder {
     /// # Errors
     /// [`crate::Error::Embedding`] for an id, a token type or a length that the model has no row for.
     pub(crate) fn forward(&self, pack: &[&Sequence]) -> Result<Vec<f32>> {
-        let scratches = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
         let mut states = self.embeddings.apply(pack)?;
+        self.stack.apply(&mut states, &ranges(pack));
+        Ok(states)
+    }
+}
+
+impl Stack {
+    /// Puts the parts together.
+    pub(crate) fn new(hidden: usize, rotaries: Vec<Rotary>, layers: Vec<Layer>, norm: Option<Norm>) -> Self {
+        Self { hidden, rotaries, layers, norm, scratches: Mutex::default() }
+    }
+
+    /// Runs the states of sequences, `[tokens, hidden]`, through all layers, in place.
+    pub(crate) fn apply(&self, states: &mut [f32], sequences: &[Range<usize>]) {
+        let scratches = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = scratches().pop().unwrap_or_default();
-        let sequences = ranges(pack);
         let longest = sequences.iter().map(Range::len).max().unwrap_or(0);
         scratch.angles.resize_with(self.rotaries.len(), Angles::default);
         for (angles, rotary) in scratch.angles.iter_mut().zip(&self.rotaries) {
             angles.reach(rotary, longest);
         }
         for layer in &self.layers {
-            layer.apply(&mut states, self.hidden(), &sequences, &mut scratch);
+            layer.apply(states, self.hidden, sequences, &mut scratch);
         }
         if let Some(norm) = &self.norm {
-            norm.apply(&mut states);
+            norm.apply(states);
         }
         scratches().push(scratch);
-        Ok(states)
     }
 }
 

@@ -7,12 +7,13 @@
 use self::classifier::Classifier;
 use self::encoder::Encoder;
 use self::weights::Weights;
-use super::spec::ModelDirectory;
+use super::spec::{CLIP, ModelDirectory};
 use super::transformer::engine::Engine;
 use crate::{Error, Result};
 
 mod bert;
 mod classifier;
+mod clip;
 mod config;
 mod deberta;
 mod distilbert;
@@ -46,7 +47,7 @@ const ARCHITECTURES: [(&str, Loader); 11] = [
 
 /// Whether an architecture runs here, as its files call it or, JinaBERT v2, as people do.
 pub(crate) fn runs(architecture: &str) -> bool {
-    architecture == "jina_bert" || ARCHITECTURES.iter().any(|(name, _)| *name == architecture)
+    architecture == "jina_bert" || architecture == CLIP || ARCHITECTURES.iter().any(|(name, _)| *name == architecture)
 }
 
 /// Those that have classification heads here.
@@ -63,6 +64,9 @@ pub(crate) fn judges(architecture: &str) -> bool {
 /// # Errors
 /// [`Error::Model`] for an architecture or a setting that is not supported, or weights that do not fit.
 pub(crate) fn load(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+    if directory.architecture.value == CLIP {
+        return Ok(Box::new(clip::Clip::load(directory)?));
+    }
     let (encoder, _) = encoder(directory)?;
     Ok(Box::new(encoder))
 }
@@ -95,7 +99,7 @@ fn encoder(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
     let architecture = &directory.architecture;
     let known = ARCHITECTURES.iter().find(|(name, _)| *name == architecture.value);
     let Some((_, load)) = known else {
-        let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).chain([CLIP]).collect();
         let (found, source, names) = (&architecture.value, &architecture.source, names.join(", "));
         let reason = format!("architecture `{found}` ({source}) is not supported yet; supported: {names}");
         return Err(Error::model(directory.name(), reason));
@@ -103,5 +107,7 @@ fn encoder(directory: &ModelDirectory) -> Result<(Encoder, Weights)> {
     load(directory)
 }
 
+#[cfg(test)]
+mod clip_tests;
 #[cfg(test)]
 mod tests;

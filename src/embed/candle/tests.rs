@@ -106,7 +106,7 @@ fn assert_independent(engine: &dyn Engine, sequences: &[Sequence], name: &str) {
     let rows_of = |pack: &[&Sequence]| -> Vec<Vec<f32>> {
         let (rows, width) = (engine.run(pack).unwrap(), engine.width());
         match engine.output() {
-            Output::Sequences => rows.chunks_exact(width).map(<[f32]>::to_vec).collect(),
+            Output::Sequences | Output::Pooled => rows.chunks_exact(width).map(<[f32]>::to_vec).collect(),
             Output::Tokens => {
                 ranges(pack).into_iter().map(|range| rows[range.start * width..range.end * width].to_vec()).collect()
             }
@@ -388,7 +388,7 @@ fn unknown_settings_are_refused_by_name_with_what_is_supported() {
             "quantization_config (gptq) is not supported",
         ),
         ("bert", json!({"pruned_heads": {"0": [1]}}), "pruned_heads is not supported"),
-        ("bert", json!({"hidden_act": "quick_gelu"}), "hidden_act `quick_gelu` is not supported yet; gelu, gelu_new"),
+        ("bert", json!({"hidden_act": "mish"}), "hidden_act `mish` is not supported yet; gelu, gelu_new"),
         ("jina-bert", json!({"feed_forward_type": "moe"}), "feed_forward_type `moe` is not supported yet"),
         ("roberta", json!({"position_embedding_type": "alibi"}), "`alibi` is not supported yet; only absolute"),
         (

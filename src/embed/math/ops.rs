@@ -20,6 +20,8 @@ pub(crate) enum Activation {
     Gelu,
     /// The tanh approximation of GELU, which some models were trained with.
     GeluTanh,
+    /// `x / (1 + e^(-1.702 x))`, the sigmoid approximation of GELU, which CLIP was trained with.
+    QuickGelu,
     /// `max(x, 0)`.
     Relu,
     /// `x / (1 + e^-x)`, also called swish.
@@ -30,10 +32,11 @@ pub(crate) enum Activation {
 
 impl Activation {
     /// The names that model files have for those that are known.
-    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+    pub(crate) const NAMES: [(&'static str, Self); 8] = [
         ("gelu", Self::Gelu),
         ("gelu_new", Self::GeluTanh),
         ("gelu_pytorch_tanh", Self::GeluTanh),
+        ("quick_gelu", Self::QuickGelu),
         ("relu", Self::Relu),
         ("silu", Self::Silu),
         ("swish", Self::Silu),
@@ -45,6 +48,7 @@ impl Activation {
         match self {
             Self::Gelu => each(values, gelu),
             Self::GeluTanh => each(values, gelu_tanh),
+            Self::QuickGelu => each(values, quick_gelu),
             Self::Relu => each(values, relu),
             Self::Silu => each(values, silu),
             Self::Tanh => each(values, tanh),
@@ -57,6 +61,7 @@ impl Activation {
         match self {
             Self::Gelu => gated(rows, width, out, gelu),
             Self::GeluTanh => gated(rows, width, out, gelu_tanh),
+            Self::QuickGelu => gated(rows, width, out, quick_gelu),
             Self::Relu => gated(rows, width, out, relu),
             Self::Silu => gated(rows, width, out, silu),
             Self::Tanh => gated(rows, width, out, tanh),
@@ -81,6 +86,11 @@ fn gated(rows: &[f32], width: usize, out: &mut [f32], function: impl Fn(f32) -> 
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     x.max(0.0)
+}
+
+#[inline(always)]
+fn quick_gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-1.702 * x))
 }
 
 #[inline(always)]
@@ -357,6 +367,8 @@ mod tests {
             let silu = x / (1.0 + (-x).exp());
             assert!((found(Activation::Silu) - silu).abs() < 1e-6 * x.abs().max(1.0), "silu({x})");
             assert!((found(Activation::Tanh) - x.tanh()).abs() < 1e-6, "tanh({x})");
+            let quick = x / (1.0 + (-1.702 * x).exp());
+            assert!((found(Activation::QuickGelu) - quick).abs() < 1e-6 * x.abs().max(1.0), "quick_gelu({x})");
             assert_eq!(found(Activation::Relu), f64::from(x.max(0.0) as f32));
         }
     }

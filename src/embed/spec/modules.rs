@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Pooling, Resolved};
+use super::{CLIP, Pooling, Resolved};
 use crate::Result;
 use crate::embed::files::{Files, Object, join};
 
@@ -107,6 +107,8 @@ pub(super) struct Listed {
     pub(super) encoder: String,
     /// The pooling module's folder; none where the default applies.
     pub(super) pooling: Option<String>,
+    /// Whether the encoder is a CLIP, which pools by itself.
+    is_clip: bool,
     /// The modules after it: the last segment of the type, and the folder.
     after: Vec<(String, String)>,
 }
@@ -114,16 +116,19 @@ pub(super) struct Listed {
 pub(super) fn list(files: &Files) -> Result<Listed> {
     let Some(list) = files.json("", FILE)? else {
         let source = "no modules.json: sentence-transformers' default".to_owned();
-        return Ok(Listed { source, encoder: String::new(), pooling: None, after: Vec::new() });
+        let is_clip = is_clip(files, "")?;
+        return Ok(Listed { source, encoder: String::new(), pooling: None, is_clip, after: Vec::new() });
     };
     let list = list.as_array().ok_or_else(|| files.wrong(format!("{FILE} holds no list")))?;
-    let mut listed = Listed { source: FILE.into(), encoder: String::new(), pooling: None, after: Vec::new() };
+    let (encoder, after) = (String::new(), Vec::new());
+    let mut listed = Listed { source: FILE.into(), encoder, pooling: None, is_clip: false, after };
     for (place, module) in list.iter().enumerate() {
         let kind = module["type"].as_str().ok_or_else(|| files.wrong(format!("{FILE}: module {place} has no type")))?;
         let folder = files.folder(module["path"].as_str().unwrap_or_default(), FILE)?;
         // Old and new versions have other paths for the same types; the last segment is the same in all.
-        match (kind.rsplit('.').next().unwrap_or(kind), place) {
-            ("Transformer", 0) => listed.encoder = folder,
+        match (kind.rsplit('.').next().unwrap_or(kind), place + usize::from(listed.is_clip)) {
+            // Older versions have a module of its own for CLIP.
+            ("Transformer" | "CLIPModel", 0) => (listed.is_clip, listed.encoder) = (is_clip(files, &folder)?, folder),
             ("Pooling", 1) => listed.pooling = Some(folder),
             // Switched off outside of training.
             ("Dropout", 2..) => {}
@@ -131,16 +136,21 @@ pub(super) fn list(files: &Files) -> Result<Listed> {
             (other, _) => {
                 let reason = format!(
                     "{FILE}: module {place} is `{other}` ({kind}), which is not supported there; supported are a \
-                     Transformer, a Pooling, and then any of Dense, LayerNorm, Normalize and Dropout"
+                     Transformer, a Pooling (of CLIP none), and then any of Dense, LayerNorm, Normalize and Dropout"
                 );
                 return Err(files.wrong(reason));
             }
         }
     }
-    if listed.pooling.is_none() {
+    if listed.pooling.is_none() && !listed.is_clip {
         return Err(files.wrong(format!("{FILE} lists no Pooling module after the Transformer: no vector for a text")));
     }
     Ok(listed)
+}
+
+fn is_clip(files: &Files, folder: &str) -> Result<bool> {
+    let config = files.optional(folder, "config.json")?.unwrap_or_default();
+    Ok(config.get("model_type").and_then(Value::as_str) == Some(CLIP))
 }
 
 /// Reads the settings of every module after the pooling, from which `dims` numbers come; returns how many leave the last.
@@ -248,6 +258,10 @@ pub(super) fn pooling(
     config: &Object,
     width: usize,
 ) -> Result<(Resolved<Vec<Pooling>>, Resolved<bool>)> {
+    if listed.is_clip {
+        let pooling = Resolved::new(vec![Pooling::EndOfText], "CLIP's own");
+        return Ok((pooling, Resolved::new(true, "default")));
+    }
     let Some(folder) = &listed.pooling else {
         let config = Fields { files, object: config, source: &join(&listed.encoder, "config.json") };
         let pooling = if is_causal(config)? { Pooling::LastToken } else { Pooling::Mean };

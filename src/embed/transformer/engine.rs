@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::Result;
+use crate::images::Image;
 
 /// One text, or a pair of texts, as the model reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) enum Output {
     Tokens,
     /// A row for each sequence: a finished vector, or logits.
     Sequences,
+    /// A row for each sequence: already pooled, for the modules that follow.
+    Pooled,
 }
 
 /// A loaded model. Many threads may run it at once.
@@ -78,6 +81,21 @@ pub(crate) trait Engine: Send + Sync {
     /// # Errors
     /// [`crate::Error::Embedding`] where the model fails.
     fn run(&self, pack: &[&Sequence]) -> Result<Vec<f32>>;
+
+    /// How many tokens a picture takes; `None` where the model reads none.
+    fn image_tokens(&self) -> Option<usize> {
+        None
+    }
+
+    /// Runs pictures together on the calling thread: `[images, width]`, as [`Output::Pooled`]. A picture's row does not
+    /// depend on the others.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidInput`] where the model reads none.
+    fn run_images(&self, images: &[Image]) -> Result<Vec<f32>> {
+        let _ = images;
+        Err(crate::Error::invalid("the model reads no images"))
+    }
 }
 
 /// The rows that each sequence of a pack takes in [`Output::Tokens`].

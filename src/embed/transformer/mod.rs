@@ -20,7 +20,8 @@ use super::name::{Choice, Name};
 use super::runtime::Device;
 use super::runtime::Runtime;
 use super::spec::{ModelDirectory, Pooling};
-use super::{Embedder, Embeddings, ModelSpec, WordStatistics};
+use super::{Embedder, Embeddings, ModelSpec, WordStatistics, reads_no_images};
+use crate::images::Image;
 use crate::{Error, Result};
 
 pub(crate) mod engine;
@@ -89,6 +90,7 @@ impl Transformer {
         spec.precision = engine.precision().into();
         spec.device = engine.device().into();
         spec.special_tokens = tokens.special();
+        spec.images = engine.image_tokens().is_some();
         let (weights_bytes, tokens_read) = (directory.weights_in_f32(), AtomicU64::new(0));
         Ok(Self { directory, spec, tokens, engine, head, query, document, weights_bytes, tokens_read })
     }
@@ -105,12 +107,16 @@ impl Transformer {
         let reading = Reading { pooling: &self.directory.pooling.value, skip: prompt.skip, unit: true };
         let values = self.run(&sequences, &reading)?;
         self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
-        if values.iter().any(|value| !value.is_finite()) {
-            let reason =
-                format!("{} made a vector that is not of numbers: its weights are damaged, or overflow", self.spec.id);
-            return Err(Error::Embedding(reason));
+        self.finite(Embeddings { dims: self.spec.dims, values, truncated })
+    }
+
+    fn finite(&self, embeddings: Embeddings) -> Result<Embeddings> {
+        if embeddings.values.iter().all(|value| value.is_finite()) {
+            return Ok(embeddings);
         }
-        Ok(Embeddings { dims: self.spec.dims, values, truncated })
+        let reason =
+            format!("{} made a vector that is not of numbers: its weights are damaged, or overflow", self.spec.id);
+        Err(Error::Embedding(reason))
     }
 
     fn encode(&self, prompt: &Prompt, text: &str) -> Result<Encoded> {
@@ -128,6 +134,7 @@ impl Transformer {
                     self.head.apply(self.pool(pack, &rows, reading), width, reading.unit)
                 }
                 Output::Sequences => self.head.finish(rows),
+                Output::Pooled => self.head.apply(rows, self.engine.width(), reading.unit),
             })
         })
     }
@@ -167,6 +174,7 @@ fn expect_width(directory: &ModelDirectory, engine: &dyn Engine) -> Result<()> {
     let (wanted, what) = match engine.output() {
         Output::Tokens => (directory.width.value, "states"),
         Output::Sequences => (directory.full_dims, "vectors"),
+        Output::Pooled => (directory.width.value, "pooled vectors"),
     };
     let found = engine.width();
     if found == wanted {
@@ -316,6 +324,18 @@ impl Embedder for Transformer {
 
     fn embed_queries(&self, texts: &[&str], _statistics: &dyn WordStatistics) -> Result<Embeddings> {
         self.embed(&self.query, texts)
+    }
+
+    fn embed_images(&self, images: &[Image]) -> Result<Embeddings> {
+        let Some(tokens) = self.engine.image_tokens() else { return Err(reads_no_images(&self.spec)) };
+        let each_core = images.len().div_ceil(rayon::current_num_threads());
+        let pack = (PACK_TOKENS_MAX / tokens).min(each_core).max(1);
+        let run = |pack: &[Image]| {
+            let rows = self.engine.run_images(pack)?;
+            Ok(self.head.apply(rows, self.engine.width(), true))
+        };
+        let rows = images.par_chunks(pack).map(run).collect::<Result<Vec<Vec<f32>>>>()?;
+        self.finite(Embeddings { dims: self.spec.dims, values: rows.concat(), truncated: 0 })
     }
 
     fn token_ranges(&self, text: &str) -> Vec<Range<usize>> {

@@ -11,7 +11,8 @@ pub(crate) fn pool(states: &[f32], dims: usize, skip: usize, pooling: Pooling, o
     let tokens = (all - skip) as f32;
     match pooling {
         Pooling::Cls => row(states.chunks_exact(dims).next(), dims, out),
-        Pooling::LastToken => row(states.chunks_exact(dims).next_back(), dims, out),
+        // CLIP's engine takes the row itself; of what comes without padding it is the last.
+        Pooling::LastToken | Pooling::EndOfText => row(states.chunks_exact(dims).next_back(), dims, out),
         Pooling::Mean => weighted(states, dims, |_| 1.0, tokens, out),
         Pooling::MeanSqrtLen => weighted(states, dims, |_| 1.0, tokens.sqrt(), out),
         Pooling::WeightedMean => {

@@ -12,6 +12,7 @@ use crate::embed::files::Files;
 use crate::embed::spec::ModelDirectory;
 use crate::{Error, Result};
 
+mod clip;
 mod head;
 mod pairs;
 
@@ -41,7 +42,13 @@ impl Tokens {
     pub(crate) fn load(directory: &ModelDirectory, rows: usize) -> Result<Self> {
         let path = &directory.tokenizer;
         let wrong = |reason: String| Error::model(directory.name(), format!("tokenizer.json {reason}"));
-        let bytes = Files::of(&directory.path)?.read(path, guard::BYTES_MAX)?;
+        let files = Files::of(&directory.path)?;
+        let bytes = files.read(path, guard::BYTES_MAX)?;
+        let bytes = match directory.merges() {
+            None => bytes,
+            Some(merges) => clip::assembled(&bytes, &files.read(&merges, guard::BYTES_MAX)?)
+                .map_err(|reason| Error::model(directory.name(), format!("{}: {reason}", files.relative(path))))?,
+        };
         guard::check(&bytes).map_err(wrong)?;
         let prepared = caught(|| prepare(&bytes)).map_err(|panic| wrong(format!("cannot be used: {panic}")))?;
         let (tokenizer, before, after) = prepared.map_err(|error| wrong(format!("cannot be used: {error}")))?;
