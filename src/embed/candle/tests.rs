@@ -153,6 +153,30 @@ fn embeddings_agree_with_sentence_transformers() {
     }
 }
 
+/// Gemma 3 in both directions, mean pooling, two Dense layers, Normalize, and prompts, as EmbeddingGemma has them.
+#[test]
+fn embeddinggemma_agrees_with_sentence_transformers() {
+    let model = Transformer::open(&fixture("embeddinggemma")).unwrap();
+    let spec = model.spec();
+    assert_eq!((spec.dims, spec.pooling.as_str(), spec.normalized), (32, "mean", true));
+    assert_eq!(spec.modules, "Dense 32x80 Identity, no bias > Dense 80x32 Identity, no bias > Normalize");
+    assert_eq!((spec.query_prompt.as_str(), spec.document_prompt.as_str()), ("the hit of bread : ", "river ! often "));
+    let golden = fs::read_to_string(fixture("embeddinggemma").join("golden.jsonl")).unwrap();
+    let golden: Vec<Value> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<&str> = golden.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    let vectors = [model.embed_queries(&texts, &NoStatistics).unwrap(), model.embed_documents(&texts).unwrap()];
+    for (kind, together) in ["query", "document"].into_iter().zip(&vectors) {
+        for (line, vector) in golden.iter().zip(together.rows()) {
+            let wanted: Vec<f32> = serde_json::from_value(line[kind].clone()).unwrap();
+            let similarity = cosine(vector, &wanted);
+            assert!(similarity >= 0.999_999, "{kind} {}: cosine {similarity}", line["text"]);
+        }
+    }
+    for (text, vector) in texts.iter().zip(vectors[1].rows()) {
+        assert_eq!(model.embed_documents(&[text]).unwrap().values, vector, "{text:?}: alone");
+    }
+}
+
 #[test]
 fn logits_of_cross_encoders_agree_with_transformers() {
     for name in WITH_HEADS {
