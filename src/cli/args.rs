@@ -116,7 +116,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 /// How models run.
 #[derive(Args)]
 pub(crate) struct RuntimeOptions {
-    /// Where transformer models run: cpu, cuda, cuda:1, tensorrt, coreml, directml, openvino [default: cpu]
+    /// Where transformer models run: cpu, cuda, cuda:1, metal, tensorrt, coreml, directml, openvino [default: cpu]
     #[arg(long, global = true, env = "QUIVER_DEVICE", value_name = "DEVICE", hide_env_values = true)]
     device: Option<Device>,
     /// The library of ONNX Runtime, or its folder [default: ORT_DYLIB_PATH, else the one of a Python package]

@@ -57,10 +57,12 @@ pub enum Device {
     DirectMl(u16),
     /// Intel's OpenVINO.
     OpenVino,
+    /// Apple's Metal.
+    Metal(u16),
 }
 
 impl Device {
-    const NAMES: [&'static str; 6] = ["cpu", "cuda", "tensorrt", "coreml", "directml", "openvino"];
+    const NAMES: [&'static str; 7] = ["cpu", "cuda", "tensorrt", "coreml", "directml", "openvino", "metal"];
 }
 
 impl FromStr for Device {
@@ -77,10 +79,11 @@ impl FromStr for Device {
             ("cuda", _, Ok(number)) => Ok(Self::Cuda(number)),
             ("tensorrt", _, Ok(number)) => Ok(Self::TensorRt(number)),
             ("directml", _, Ok(number)) => Ok(Self::DirectMl(number)),
+            ("metal", _, Ok(number)) => Ok(Self::Metal(number)),
             _ => {
                 let known = Self::NAMES.join(", ");
                 Err(Error::invalid(format!(
-                    "there is no device `{text}`; there are {known}; of cuda, tensorrt and directml also the second as `cuda:1`"
+                    "there is no device `{text}`; there are {known}; of cuda, metal, tensorrt and directml also the second as `cuda:1`"
                 )))
             }
         }
@@ -97,6 +100,7 @@ impl fmt::Display for Device {
             Self::CoreMl => "coreml".to_owned(),
             Self::DirectMl(number) => numbered("directml", number),
             Self::OpenVino => "openvino".to_owned(),
+            Self::Metal(number) => numbered("metal", number),
         })
     }
 }
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn devices_are_read_as_they_are_written() {
-        for text in ["cpu", "cuda", "cuda:1", "tensorrt:3", "coreml", "directml", "openvino"] {
+        for text in ["cpu", "cuda", "cuda:1", "tensorrt:3", "coreml", "directml", "openvino", "metal:2"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         for text in ["gpu", "cuda:", "cuda:x", "cpu:0", ""] {

@@ -34,8 +34,8 @@ impl CrossEncoder {
     /// # Errors
     /// [`Error::Model`] where a file is missing or damaged, does not fit the others, asks for what is not supported, or the
     /// model has more than two classes; [`Error::Io`] where one cannot be read.
-    pub(crate) fn of_safetensors(directory: &ModelDirectory, id: String) -> Result<Self> {
-        let engine = judge_by_safetensors(directory)?;
+    pub(crate) fn of_safetensors(directory: &ModelDirectory, id: String, runtime: &Runtime) -> Result<Self> {
+        let engine = judge_by_safetensors(directory, runtime)?;
         Self::load(directory, engine, id)
     }
 
@@ -96,7 +96,7 @@ impl Reranker for CrossEncoder {
         let pairs = passages.par_iter().map(|passage| pairs.with(passage)).collect::<Result<Vec<Pair>>>()?;
         let truncated: Vec<bool> = pairs.iter().map(|pair| pair.truncated).collect();
         let sequences: Vec<Sequence> = pairs.into_iter().map(|pair| self.sequence(pair)).collect();
-        let logits = run_packed(&sequences, |pack| self.engine.run(pack))?;
+        let logits = run_packed(&sequences, self.engine.pack_tokens(), |pack| self.engine.run(pack))?;
         self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
         let width = self.engine.width();
         let judged = logits.chunks_exact(width).zip(truncated).map(|(logits, truncated)| {

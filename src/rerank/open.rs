@@ -58,9 +58,9 @@ fn open_remote(source: &str) -> Result<Arc<dyn Reranker>> {
 fn load(choice: &Choice, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
     let Some(graph) = &choice.graph else {
         let directory = ModelDirectory::read(&choice.directory)?;
-        return match super::YesNo::of(&directory, choice.id())? {
+        return match super::YesNo::of(&directory, choice.id(), runtime)? {
             Some(model) => Ok(Arc::new(model)),
-            None => Ok(Arc::new(super::CrossEncoder::of_safetensors(&directory, choice.id())?)),
+            None => Ok(Arc::new(super::CrossEncoder::of_safetensors(&directory, choice.id(), runtime)?)),
         };
     };
     Ok(Arc::new(super::CrossEncoder::of_graph(&choice.directory, graph, choice.id(), runtime)?))

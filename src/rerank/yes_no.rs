@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::{Judgement, Reranker, RerankerSpec};
+use crate::embed::Runtime;
 use crate::embed::spec::ModelDirectory;
 use crate::embed::transformer::engine::{Engine, Sequence, tokens_of};
 use crate::embed::transformer::tokens::Tokens;
@@ -39,16 +40,16 @@ pub struct YesNo {
 
 impl YesNo {
     /// Opens a directory of safetensors where it is such a model: a Qwen3 for text generation.
-    pub(crate) fn of(directory: &ModelDirectory, id: String) -> Result<Option<Self>> {
+    pub(crate) fn of(directory: &ModelDirectory, id: String, runtime: &Runtime) -> Result<Option<Self>> {
         let names = directory.config["architectures"].as_array();
         let speaks = names.is_some_and(|names| names.iter().any(|name| name == "Qwen3ForCausalLM"));
         if !speaks || directory.architecture.value != "qwen3" {
             return Ok(None);
         }
-        Self::load(directory, id).map(Some)
+        Self::load(directory, id, runtime).map(Some)
     }
 
-    fn load(directory: &ModelDirectory, id: String) -> Result<Self> {
+    fn load(directory: &ModelDirectory, id: String, runtime: &Runtime) -> Result<Self> {
         let rows = directory.config["vocab_size"].as_u64().and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0);
         let tokens = Tokens::load(directory, rows)?;
         let token = |word: &str| {
@@ -56,7 +57,7 @@ impl YesNo {
                 || Error::model(directory.name(), format!("its vocabulary has no token `{word}` to answer with"));
             tokens.id(word).ok_or_else(lacks)
         };
-        let engine = load_yes_no(directory, token("yes")?, token("no")?)?;
+        let engine = load_yes_no(directory, runtime, token("yes")?, token("no")?)?;
         let (before, after) = (tokens.bare(BEFORE)?, tokens.bare(AFTER)?);
         let max_tokens = directory.max_tokens.value.min(TOKENS_MAX);
         if before.len() + after.len() >= max_tokens {
@@ -94,7 +95,7 @@ impl Reranker for YesNo {
     fn judge(&self, query: &str, passages: &[&str]) -> Result<Vec<Judgement>> {
         let questions = passages.par_iter().map(|passage| self.question(query, passage)).collect::<Result<Vec<_>>>()?;
         let (sequences, truncated): (Vec<Sequence>, Vec<bool>) = questions.into_iter().unzip();
-        let logits = run_packed(&sequences, |pack| self.engine.run(pack))?;
+        let logits = run_packed(&sequences, self.engine.pack_tokens(), |pack| self.engine.run(pack))?;
         self.tokens_read.fetch_add(tokens_of(&sequences), Ordering::Relaxed);
         let (pairs, _) = logits.as_chunks::<2>();
         let judged =
@@ -147,7 +148,7 @@ mod tests {
         let folder = tiny();
         let model = super::super::open(&folder.path().display().to_string()).unwrap();
         let directory = ModelDirectory::read(folder.path()).unwrap();
-        let engine = load_yes_no(&directory, 11, 17).unwrap();
+        let engine = load_yes_no(&directory, &Runtime::default(), 11, 17).unwrap();
         let tokens = Tokens::load(&directory, 43).unwrap();
         let whole = format!("{BEFORE}<Instruct>: {TASK}\n<Query>: how to bake\n<Document>: fresh bread{AFTER}");
         let sequence = Sequence::single(tokens.bare(&whole).unwrap());

@@ -3,6 +3,8 @@
 //! RoBERTa, XLM-RoBERTa and CamemBERT count positions from behind the padding's id and are never given token types.
 //! JinaBERT v2 (Günther et al., "Jina Embeddings 2", 2023) calls itself `bert`, too: ALiBi for positions, gated networks.
 
+pub(super) mod device;
+
 use std::sync::Arc;
 
 use serde::Deserialize;

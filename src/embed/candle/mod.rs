@@ -1,10 +1,11 @@
-//! How are safetensors run on this CPU, in f32?
+//! How are safetensors run, in f32, on this CPU, and BERT and its kin on graphics cards?
 //!
 //! candle reads the weights; the products are in `math`. The tokens of a pack lie one after the other without padding, and a
 //! text's states have the same bits whatever stands beside it. `encoder` holds what the architectures share; each has a
 //! file that fills it from its configuration and tensors.
 
 use self::classifier::Classifier;
+pub(crate) use self::device::load as load_on;
 use self::encoder::Encoder;
 use self::weights::Weights;
 use super::spec::{CLIP, ModelDirectory};
@@ -16,6 +17,7 @@ mod classifier;
 mod clip;
 mod config;
 mod deberta;
+mod device;
 mod distilbert;
 mod embeddings;
 mod encoder;

@@ -135,6 +135,36 @@ fn hidden_states_agree_with_transformers() {
     }
 }
 
+/// The tensors that run on graphics cards, on candle's CPU.
+#[test]
+fn tensors_for_devices_agree_with_transformers_alone_and_padded() {
+    for (name, of_roberta) in [("bert", false), ("roberta", true), ("xlm-roberta", true), ("camembert", true)] {
+        let device = candle_core::Device::Cpu;
+        let engine =
+            bert::device::DeviceBert::load(&directory(&fixture(name)), of_roberta, device, "cuda:1".into()).unwrap();
+        let lines = lines(&fixture(name).join("golden.jsonl"));
+        assert_states(&engine, &lines, name);
+        assert_eq!(
+            (engine.device(), engine.vocabulary()),
+            ("cuda:1", load(&directory(&fixture(name))).unwrap().vocabulary())
+        );
+        let sequences: Vec<Sequence> = lines.iter().map(Line::sequence).collect();
+        let pack: Vec<&Sequence> = sequences.iter().collect();
+        let together = engine.run(&pack).unwrap();
+        for (sequence, rows) in pack.iter().zip(ranges(&pack)) {
+            let width = engine.width();
+            let alone = engine.run(&[sequence]).unwrap();
+            assert_close(&together[rows.start * width..rows.end * width], &alone, &format!("{name}: padded"));
+        }
+        let types = Sequence { ids: vec![0, 5, 6, 2], types: vec![0, 0, 1, 1] };
+        let on_cpu = load(&directory(&fixture(name))).unwrap().run(&[&types]).unwrap();
+        assert_close(&engine.run(&[&types]).unwrap(), &on_cpu, &format!("{name}: types"));
+        let beyond = Sequence::single(vec![0, 4000, 2]);
+        let message = engine.run(&[&beyond]).unwrap_err().to_string();
+        assert!(message.contains("token id 4000 is not among"), "{name}: {message}");
+    }
+}
+
 #[test]
 fn embeddings_agree_with_sentence_transformers() {
     for name in ALL {

@@ -49,7 +49,12 @@ impl Sessions {
         let (copies, threads) = match device {
             Device::Cpu => layout(rayon::current_num_threads(), bytes),
             // The device itself runs many numbers at once.
-            Device::Cuda(_) | Device::TensorRt(_) | Device::CoreMl | Device::DirectMl(_) | Device::OpenVino => (1, 1),
+            Device::Cuda(_)
+            | Device::TensorRt(_)
+            | Device::CoreMl
+            | Device::DirectMl(_)
+            | Device::OpenVino
+            | Device::Metal(_) => (1, 1),
         };
         let plan = Plan { environment, graph, device, threads };
         let first = plan.session()?;
@@ -147,7 +152,7 @@ impl Plan {
 /// The feature that this build would need for `device`.
 pub(crate) fn missing_feature(device: Device) -> Option<&'static str> {
     let (feature, has) = match device {
-        Device::Cpu => return None,
+        Device::Cpu | Device::Metal(_) => return None,
         Device::Cuda(_) => ("onnx-cuda", cfg!(feature = "onnx-cuda")),
         Device::TensorRt(_) => ("onnx-tensorrt", cfg!(feature = "onnx-tensorrt")),
         Device::CoreMl => ("onnx-coreml", cfg!(feature = "onnx-coreml")),
@@ -166,6 +171,7 @@ fn provider(device: Device) -> std::result::Result<Option<ExecutionProviderDispa
         Device::CoreMl => coreml().map(Some),
         Device::DirectMl(number) => directml(number).map(Some),
         Device::OpenVino => openvino().map(Some),
+        Device::Metal(_) => Err(Refusal("ONNX Runtime does not know `metal`; on a Mac it runs on `coreml`".into())),
     }
 }
 

@@ -8,6 +8,10 @@ use std::ops::Range;
 use crate::Result;
 use crate::images::Image;
 
+/// The tokens that go through an encoder together, at most, unless one text alone has more: enough to use a weight often
+/// while it is in the cache, few enough for the states to stay there as well.
+pub(crate) const PACK_TOKENS_MAX: usize = 512;
+
 /// One text, or a pair of texts, as the model reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sequence {
@@ -53,6 +57,11 @@ pub(crate) trait Engine: Send + Sync {
     /// Where it runs: `cpu`, `cuda:1`.
     fn device(&self) -> &str {
         "cpu"
+    }
+
+    /// The tokens that go through together, at most, unless one text alone has more.
+    fn pack_tokens(&self) -> usize {
+        PACK_TOKENS_MAX
     }
 
     /// The size of its embedding table: every token id lies below.

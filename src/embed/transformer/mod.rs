@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use self::engine::{Engine, Output, Sequence, ranges, tokens_of};
+use self::engine::{Engine, Output, PACK_TOKENS_MAX, Sequence, ranges, tokens_of};
 use self::head::Head;
 use self::pooling::pool;
 use self::tokens::{Encoded, Tokens};
@@ -29,10 +29,6 @@ mod guard;
 mod head;
 mod pooling;
 pub(crate) mod tokens;
-
-/// The tokens that go through the encoder together, at most, unless one text alone has more: enough to use a weight often
-/// while it is in the cache, few enough for the states to stay there as well.
-const PACK_TOKENS_MAX: usize = 512;
 
 /// A sentence-transformers model.
 pub struct Transformer {
@@ -126,7 +122,7 @@ impl Transformer {
 
     /// One vector for each sequence, in their order.
     fn run(&self, sequences: &[Sequence], reading: &Reading<'_>) -> Result<Vec<f32>> {
-        run_packed(sequences, |pack| {
+        run_packed(sequences, self.engine.pack_tokens(), |pack| {
             let rows = self.engine.run(pack)?;
             Ok(match self.engine.output() {
                 Output::Tokens => {
@@ -196,14 +192,9 @@ fn load(choice: &Choice, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn E
 fn load_safetensors(directory: &Path, runtime: &Runtime) -> Result<(ModelDirectory, Box<dyn Engine>)> {
     let directory = ModelDirectory::read(directory)?;
     directory.check_weights()?;
-    if runtime.device != Device::Cpu {
-        let reason = format!(
-            "candle runs on the CPU in this build, not on `{}`; an ONNX graph may (`onnx:DIR`)",
-            runtime.device
-        );
-        return Err(Error::model(directory.name(), reason));
-    }
-    let engine = super::candle::load(&directory)?;
+    let on_cpu = runtime.device == Device::Cpu;
+    let engine =
+        if on_cpu { super::candle::load(&directory)? } else { super::candle::load_on(&directory, runtime.device)? };
     Ok((directory, engine))
 }
 
@@ -224,15 +215,16 @@ fn load_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(ModelDirectory, Bo
     Err(Error::FeatureMissing { what: format!("the ONNX graph {}", graph.display()), feature: "onnx" })
 }
 
-/// Loads the engine that judges with a directory's safetensors: an encoder with a head for classification.
+/// Loads the engine that judges with a directory's safetensors, on the CPU: an encoder with a head for classification.
 #[cfg(feature = "candle")]
-pub(crate) fn judge_by_safetensors(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+pub(crate) fn judge_by_safetensors(directory: &ModelDirectory, runtime: &Runtime) -> Result<Box<dyn Engine>> {
     directory.check_weights()?;
+    expect_cpu(directory, runtime)?;
     super::candle::load_classifier(directory)
 }
 
 #[cfg(not(feature = "candle"))]
-pub(crate) fn judge_by_safetensors(directory: &ModelDirectory) -> Result<Box<dyn Engine>> {
+pub(crate) fn judge_by_safetensors(directory: &ModelDirectory, _: &Runtime) -> Result<Box<dyn Engine>> {
     Err(Error::FeatureMissing { what: format!("the cross-encoder in {}", directory.name()), feature: "candle" })
 }
 
@@ -254,25 +246,43 @@ pub(crate) fn judge_by_graph(_: &Path, graph: &Path, _: &Runtime) -> Result<(Mod
 }
 
 /// Reads a directory of safetensors and loads a language model that judges by the logits of two of its tokens.
+///
+/// # Errors
+/// As [`judge_by_safetensors`], and for another device than the CPU.
 #[cfg(feature = "candle")]
-pub(crate) fn load_yes_no(directory: &ModelDirectory, yes: u32, no: u32) -> Result<Box<dyn Engine>> {
+pub(crate) fn load_yes_no(directory: &ModelDirectory, runtime: &Runtime, yes: u32, no: u32) -> Result<Box<dyn Engine>> {
     directory.check_weights()?;
+    expect_cpu(directory, runtime)?;
     super::candle::load_yes_no(directory, yes, no)
 }
 
 #[cfg(not(feature = "candle"))]
-pub(crate) fn load_yes_no(directory: &ModelDirectory, _: u32, _: u32) -> Result<Box<dyn Engine>> {
+pub(crate) fn load_yes_no(directory: &ModelDirectory, _: &Runtime, _: u32, _: u32) -> Result<Box<dyn Engine>> {
     Err(Error::FeatureMissing { what: format!("the reranker in {}", directory.name()), feature: "candle" })
 }
 
-/// Runs `run` over packs of sequences, each on a core of its own, and puts the rows that it makes of each sequence (as many
-/// numbers for every one) in the order of `sequences`.
+/// Rerankers on candle run on the CPU alone.
+#[cfg(feature = "candle")]
+fn expect_cpu(directory: &ModelDirectory, runtime: &Runtime) -> Result<()> {
+    if runtime.device == Device::Cpu {
+        return Ok(());
+    }
+    let reason = format!(
+        "rerankers on candle run on the CPU alone, not on `{}`; an ONNX graph may (`onnx:DIR`)",
+        runtime.device
+    );
+    Err(Error::model(directory.name(), reason))
+}
+
+/// Runs `run` over packs of at most `tokens_max` tokens, each on a core of its own, and puts the rows that it makes of each
+/// sequence (as many numbers for every one) in the order of `sequences`.
 pub(crate) fn run_packed(
     sequences: &[Sequence],
+    tokens_max: usize,
     run: impl Fn(&[&Sequence]) -> Result<Vec<f32>> + Sync,
 ) -> Result<Vec<f32>> {
     let order = by_length(sequences);
-    let packs = packs(&order, sequences);
+    let packs = packs(&order, sequences, tokens_max);
     let run_pack = |pack: &&[usize]| {
         let pack: Vec<&Sequence> = pack.iter().map(|&index| &sequences[index]).collect();
         run(&pack)
@@ -294,10 +304,10 @@ fn by_length(sequences: &[Sequence]) -> Vec<usize> {
     order
 }
 
-/// Cuts `order` into packs of at most [`PACK_TOKENS_MAX`] tokens, and of fewer where that keeps every core busy.
-fn packs<'a>(order: &'a [usize], sequences: &[Sequence]) -> Vec<&'a [usize]> {
+/// Cuts `order` into packs of at most `tokens_max` tokens, and of fewer where that keeps every core busy.
+fn packs<'a>(order: &'a [usize], sequences: &[Sequence], tokens_max: usize) -> Vec<&'a [usize]> {
     let total: usize = sequences.iter().map(Sequence::len).sum();
-    let limit = total.div_ceil(rayon::current_num_threads()).min(PACK_TOKENS_MAX);
+    let limit = total.div_ceil(rayon::current_num_threads()).min(tokens_max);
     let (mut packs, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (place, &index) in order.iter().enumerate() {
         let length = sequences[index].len();
