@@ -183,6 +183,15 @@ pub const ENTRIES: &[Entry] = &[
     embedder("Snowflake/snowflake-arctic-embed-s", "bert", 384, 512).pooled("cls").prompts(BGE_QUERY, "").size(33.2),
     embedder("Snowflake/snowflake-arctic-embed-m", "bert", 768, 512).pooled("cls").prompts(BGE_QUERY, "").size(109.0),
     embedder("Snowflake/snowflake-arctic-embed-l", "bert", 1024, 512).pooled("cls").prompts(BGE_QUERY, "").size(335.0),
+    embedder("Snowflake/snowflake-arctic-embed-l-v2.0", "xlm-roberta", 1024, 8192)
+        .pooled("cls")
+        .prompts("query: ", "")
+        .size(568.0)
+        .noted("74 languages; vectors may be cut to 256"),
+    embedder("sentence-transformers/clip-ViT-B-32-multilingual-v1", "distilbert", 512, 128)
+        .with(&["Dense"])
+        .size(135.0)
+        .noted("50 languages; puts texts into the space of clip-ViT-B-32's pictures"),
     embedder("jinaai/jina-embeddings-v2-base-en", "jina_bert", 768, 8192).size(137.0),
     embedder("Qwen/Qwen3-Embedding-0.6B", "qwen3", 1024, 32_768)
         .pooled("lasttoken")
