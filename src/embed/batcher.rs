@@ -9,7 +9,7 @@
 //! those who wait for each other got a third to a half of the answers.
 //!
 //! Invariants: of what waits here, one run at a time; queries go before passages, and a long call of passages is cut into pieces, so that a
-//! query waits for at most one of them; after [`QUERY_RUNS_MAX`] runs of queries in a row, passages that wait get one; a
+//! query waits for at most one of them; after `QUERY_RUNS_MAX` runs of queries in a row, passages that wait get one; a
 //! caller gets the vectors and the error of its own texts, and those of a run that panics an error each. A thread of a rayon
 //! pool never waits here, and runs its call at once: the run that it would wait for may need that very thread.
 

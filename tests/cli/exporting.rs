@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{Shell, exists, fields};
+#[cfg(feature = "parquet")]
+use super::exists;
+use super::{Shell, fields};
 
 const TWO: &str = r#"{"id": 7, "text": "Bread rises overnight.", "metadata": {"year": 2020, "tags": ["food"]}}
 {"id": "b", "title": "Threads", "text": "A mutex guards shared data.", "lang": "en"}
