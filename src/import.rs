@@ -172,7 +172,7 @@ pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_
     let parts = parts.current()?;
     let identity = Identity::of(path, options)?;
     let key = identity.key();
-    let before = match parts.store.ledger(parts.info.id, &key)? {
+    let before = match parts.ledger(&key)? {
         Some(bytes) if !options.again => serde_json::from_slice(&bytes).ok(),
         _ => None,
     };
@@ -209,7 +209,7 @@ pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_
 /// # Errors
 /// [`Error::Storage`] where the ledger cannot be read.
 pub(crate) fn recorded_types(parts: &Arc<Parts>) -> Result<BTreeMap<String, String>> {
-    let types = Columns::read(parts.current()?)?.types;
+    let types = Columns::read(parts)?.types;
     Ok(types.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect())
 }
 
@@ -221,8 +221,8 @@ struct Columns {
 }
 
 impl Columns {
-    fn read(parts: &Parts) -> Result<Self> {
-        let bytes = parts.store.ledger(parts.info.id, COLUMNS_KEY)?;
+    fn read(parts: &Arc<Parts>) -> Result<Self> {
+        let bytes = parts.ledger(COLUMNS_KEY)?;
         let columns: Option<Self> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(columns.filter(|columns| columns.version == VERSION).unwrap_or_default())
     }
@@ -375,9 +375,9 @@ impl Run<'_> {
         let mut state = self.state();
         let listed = std::mem::take(&mut state.listed);
         Ok(ImportReport {
-            report: self.counts.with(&report, state.rejected).report(listed),
+            report: self.counts.with(&report, state.rejected_until_now()).report(listed),
             rows: state.position.rows,
-            rejected_rows: state.rejected,
+            rejected_rows: state.rejected_until_now(),
             resumed_after: self.begin.rows,
             already_imported: false,
         })
@@ -419,8 +419,9 @@ impl Run<'_> {
 
     /// The last record: all is in.
     fn finish(&self, parts: &Arc<Parts>, report: &AddReport, types: BTreeMap<String, String>) -> Result<()> {
+        self.state().rejects.flush()?;
         let mut edits = vec![self.edit(&self.state(), report, true)?];
-        if let Some(columns) = Columns::read(parts.current()?)?.with(types) {
+        if let Some(columns) = Columns::read(parts)?.with(types) {
             edits.push(LedgerEdit::put(COLUMNS_KEY, json(&columns)?));
         }
         write(parts, &[], &Alongside::ledger(edits))?;
@@ -477,18 +478,20 @@ impl Along for Run<'_> {
         let mut state = self.state();
         // Those of the reader are known already; these were refused by the collection.
         let refused = std::mem::take(&mut report.rejected);
-        let mut reasons: HashMap<&str, &str> =
-            refused.iter().map(|refused| (refused.source.as_str(), refused.reason.as_str())).collect();
+        let mut reasons: HashMap<&str, VecDeque<&str>> = HashMap::new();
+        for refused in &refused {
+            reasons.entry(refused.source.as_str()).or_default().push_back(refused.reason.as_str());
+        }
         while state.committed < taken {
             let Some(InFlight { next, row }) = state.in_flight.pop_front() else { break };
             state.committed += 1;
             state.position = next;
             let bad = match row {
                 Err(bad) => {
-                    reasons.remove(bad.rejected().source.as_str());
+                    reasons.get_mut(bad.rejected().source.as_str()).map(VecDeque::pop_front);
                     Some(bad)
                 }
-                Ok(id) => reasons.remove(id.as_str()).map(|reason| {
+                Ok(id) => reasons.get_mut(id.as_str()).and_then(VecDeque::pop_front).map(|reason| {
                     state.rejected += 1;
                     let (source, row) = (self.identity.path.clone(), next.rows);
                     BadRow { source, row, column: None, value: Some(id.as_str().into()), reason: reason.to_owned() }

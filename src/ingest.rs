@@ -203,7 +203,10 @@ fn take_batch(
 ) -> (Vec<Document>, bool) {
     let mut batch = Vec::new();
     let (mut bytes, mut numbers) = (0, 0);
-    while batch.len() < documents_max && bytes < BATCH_BYTES_MAX && numbers < BATCH_NUMBERS_MAX {
+    // A batch of rejections alone ends, too: whoever cancels is heard then, and what is committed along notes the place.
+    let is_full =
+        |batch: &Vec<Document>, rejected: usize| batch.len() >= documents_max || rejected >= BATCH_DOCUMENTS_MAX;
+    while !is_full(&batch, report.rejected.len()) && bytes < BATCH_BYTES_MAX && numbers < BATCH_NUMBERS_MAX {
         match documents.next() {
             Some(Ok(document)) => {
                 bytes += document.text.len();

@@ -72,6 +72,21 @@ impl Parts {
         }
     }
 
+    /// What the ledger of the collection as it is now says under this key.
+    ///
+    /// # Errors
+    /// As [`Store::ledger`].
+    #[cfg(feature = "parquet")]
+    pub(crate) fn ledger(self: &Arc<Self>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut parts = self.current()?;
+        loop {
+            match (parts.store.ledger(parts.info.id, key), parts) {
+                (Ok(value), _) => return Ok(value),
+                (Err(error), lost) => parts = lost.after(error)?,
+            }
+        }
+    }
+
     /// The parts of the collection that took this one's place, where this error tells of that; else the error.
     pub(crate) fn after(&self, error: quiverdb_storage::Error) -> Result<&Arc<Self>> {
         if !matches!(error, quiverdb_storage::Error::UnknownCollection(_)) {

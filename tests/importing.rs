@@ -156,19 +156,31 @@ fn what_the_collection_refuses_is_among_the_rejects_with_its_row() {
 fn a_column_says_when_a_row_expires() {
     let folder = folder();
     let file = folder.path().join("rows.csv");
-    fs::write(&file, "id,text,until\na,Gone by now.,2001-01-01T00:00:00Z\nb,Here for long.,2999-01-01T00:00:00Z\nc,For ever.,\nd,Bad.,soon\n")
+    fs::write(&file, "id,text,until\na,Gone by now.,2001-01-01T00:00:00Z\nb,Here for long.,2999-01-01T00:00:00Z\nc,For ever.,\nd,Bad.,soon\ne,Seconds gone.,1700000000\nf,Seconds to come.,32503680000\n")
         .unwrap();
     let collection = notes().1;
     let imported = collection.import(&file, &mapped("expires_at=until")).unwrap();
-    assert_eq!(counts(&imported), [3, 0, 0, 1]);
+    assert_eq!(counts(&imported), [5, 0, 0, 1]);
     assert!(imported.report.rejected[0].reason.contains("column `until`"), "{:?}", imported.report.rejected);
-    let ids: Vec<_> = ["a", "b", "c"].into_iter().filter(|id| collection.get(*id).unwrap().is_some()).collect();
-    assert_eq!(ids, ["b", "c"]);
+    let ids: Vec<_> =
+        ["a", "b", "c", "e", "f"].into_iter().filter(|id| collection.get(*id).unwrap().is_some()).collect();
+    assert_eq!(ids, ["b", "c", "f"]);
     assert!(collection.get("b").unwrap().unwrap().expires_at.is_some());
     // Timestamps of Arrow say it, too; here they all lie in 2024.
     let collection = points(4);
     collection.import(table("arrow.parquet"), &mapped("expires_at=moment")).unwrap();
     assert_eq!(collection.count().unwrap(), 0);
+}
+
+#[test]
+fn rows_of_one_id_are_each_refused() {
+    let folder = folder();
+    let (file, rejects) = (folder.path().join("rows.jsonl"), folder.path().join("rejects.jsonl"));
+    fs::write(&file, "{\"id\": 1, \"vector\": [1, 2, 3]}\n".repeat(2)).unwrap();
+    let options = ImportOptions { rejects: Some(rejects.clone()), ..ImportOptions::default() };
+    let imported = points(2).import(&file, &options).unwrap();
+    assert_eq!((counts(&imported), imported.rejected_rows), ([0, 0, 0, 2], 2));
+    assert_eq!(fs::read_to_string(&rejects).unwrap().lines().count(), 2);
 }
 
 /// So many rows of CSV; a thousand of them make several batches.

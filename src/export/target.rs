@@ -265,11 +265,13 @@ struct Line<'a> {
     vector: Option<&'a Vec<f32>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     vectors: BTreeMap<&'a str, &'a Vec<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
 }
 
 impl<'a> Line<'a> {
     fn of(row: &'a Row, place: &'a Place) -> Self {
-        let Row { id, title, text, metadata, vectors, .. } = row;
+        let Row { id, title, text, metadata, vectors, expires_at, .. } = row;
         let &Place { ordinal, start, end, ref heading } = place;
         let is_alone = vectors.len() == 1;
         let is_own = |name: &str| is_alone || name == crate::config::DEFAULT_SPACE;
@@ -289,6 +291,7 @@ impl<'a> Line<'a> {
                 .filter(|(name, _)| !is_own(name))
                 .map(|(name, vector)| (name.as_str(), vector))
                 .collect(),
+            expires_at: expires_at.and_then(crate::moment::rfc3339_of_millis),
         }
     }
 }

@@ -197,7 +197,7 @@ proptest! {
         rows in any_metadata(),
         ids in proptest::collection::vec(any_id(), 8),
         texts in proptest::collection::vec(".{0,80}", 8),
-        titles in proptest::collection::vec(proptest::option::of("[a-z].{0,8}"), 8),
+        titles in proptest::collection::vec(proptest::option::of("[a-z ].{0,8}"), 8),
         vectors in proptest::collection::vec(proptest::option::weighted(0.2, proptest::array::uniform4(-1e3_f32..1e3)), 8),
     ) {
         let spaces = CollectionConfig::new().space("im.age", SpaceConfig::external(4)).space("im_age", SpaceConfig::external(4));

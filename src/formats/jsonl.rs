@@ -143,7 +143,6 @@ pub(super) fn document(value: Value, id: impl FnOnce() -> String) -> std::result
     let expires_at = take(&mut object, "expires_at").map(moment).transpose()?;
     let embedded = embedded(&mut object);
     let metadata = metadata(object)?;
-    let title = title.filter(|title| !title.trim().is_empty());
     let (text, metadata) = (text.unwrap_or_default(), Value::Object(metadata));
     Ok(Document { id, text, title, metadata, vector, vectors, expires_at, embedded })
 }
@@ -199,7 +198,9 @@ pub(super) fn moment(value: Value) -> std::result::Result<moment::Moment, String
         Value::String(text) => moment::parse(text),
         Value::Number(number) => {
             let millis = number.as_f64().map(|seconds| seconds * 1e3).filter(|millis| (0.0..1e18).contains(millis));
-            millis.and_then(|millis| moment::of_millis(millis.round() as u64))
+            // Beyond the year 9999, which is what milliseconds come to that are taken for seconds, no format can write it.
+            let writable = |millis: &u64| moment::rfc3339_of_millis(*millis).is_some();
+            millis.map(|millis| millis.round() as u64).filter(writable).and_then(moment::of_millis)
         }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };

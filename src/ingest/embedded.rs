@@ -15,14 +15,18 @@ use crate::types::{Document, Embedded, EmbeddedChunk};
 
 /// The digest of each space's model and chunking, by the space's name; of those that have a model.
 pub(crate) fn models_of(parts: &Parts) -> BTreeMap<String, String> {
-    let digest = |space: &Space| Some((space.name().to_owned(), digest(space.spec()?, parts.config.chunk_tokens)));
+    // Titles are cut by the default space's model, whichever reads them.
+    let cutter = parts.space().spec();
+    let digest =
+        |space: &Space| Some((space.name().to_owned(), digest(space.spec()?, cutter, parts.config.chunk_tokens)));
     parts.spaces().iter().filter_map(digest).collect()
 }
 
 /// The size of a chunk counts, because a long title is cut by it before the model reads it.
-fn digest(spec: &ModelSpec, chunk_tokens: usize) -> String {
+fn digest(spec: &ModelSpec, cutter: Option<&ModelSpec>, chunk_tokens: usize) -> String {
     let mut hasher = Sha256::new();
-    for part in spec.identity().into_iter().chain([chunk_tokens.to_string()]) {
+    let cutter = cutter.into_iter().flat_map(ModelSpec::identity);
+    for part in spec.identity().into_iter().chain(cutter).chain([chunk_tokens.to_string()]) {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }

@@ -156,3 +156,14 @@ fn a_ledger_says_what_was_committed_and_no_more() {
     assert_eq!(position(), "3: 0 added, 0 replaced, 2 unchanged, false", "unchanged documents move it, too");
     assert_eq!((report.rejected.len(), noted.0.into_inner().unwrap().len()), (0, 1), "each rejection is told once");
 }
+
+#[test]
+fn rejections_alone_make_batches_too() {
+    let collection = collection(|_| Ok(()));
+    let cancel = AtomicBool::new(false);
+    let progress = |_: &AddReport| cancel.store(true, Ordering::Relaxed);
+    let options = AddOptions { cancel: Some(&cancel), progress: Some(&progress), ..AddOptions::default() };
+    let bad = |row: u64| Err(Rejected { source: format!("row {row}"), reason: "bad".into() });
+    let report = collection.add_with((0..u64::MAX).map(bad), &options).unwrap();
+    assert!(!report.rejected.is_empty() && report.rejected.len() < 1_000_000, "{}", report.rejected.len());
+}

@@ -9,6 +9,7 @@
 //! Invariants: a backup is the database as of one commit; nothing that was there is overwritten, unless that is asked for;
 //! a database that is replaced is the old one or the new one after a crash, because `data.redb` takes its name last.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Component, Path};
@@ -17,7 +18,7 @@ use std::sync::PoisonError;
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::codec::{self, CollectionRecord, Place, PlaceKey};
+use crate::codec::{self, CollectionRecord, Number, Place, PlaceKey};
 use crate::engine::Engine;
 use crate::error::engine;
 use crate::files::{self, DATA, NEW_DATA, SEGMENTS_FOLDER, io_error, segment_folder, sync_folder};
@@ -252,10 +253,22 @@ impl Copy<'_> {
 }
 
 fn counts(transaction: &ReadTransaction) -> Result<(u64, u64)> {
+    // What no name leads to yet is part of the copy, and nothing to tell of.
+    let mut shadows = HashSet::new();
+    if let Some(table) = rows::open_if_made(transaction, SHADOWS)? {
+        for row in table.iter().map_err(engine)? {
+            let (key, value) = row.map_err(engine)?;
+            let Number(shadow) = codec::decode(Place::new(SHADOWS.name(), key.value()), value.value())?;
+            shadows.insert(shadow);
+        }
+    }
     let (mut collections, mut documents) = (0, 0);
     for row in rows::open(transaction, COLLECTIONS)?.iter().map_err(engine)? {
         let (key, value) = row.map_err(engine)?;
         let record: CollectionRecord = codec::decode(Place::new(COLLECTIONS.name(), key.value()), value.value())?;
+        if shadows.contains(&key.value()) {
+            continue;
+        }
         collections += 1;
         documents += record.documents;
     }

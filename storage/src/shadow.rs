@@ -129,7 +129,9 @@ impl Store {
             })?;
             let Some((number, segments)) = &found else { return Ok(false) };
             self.0.forget(*number);
+            let turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             seal::remove_folders(&self.0, *number, segments);
+            drop(turn);
             retired::purge(&self.0)?;
             Ok(true)
         })
@@ -232,7 +234,8 @@ impl Store {
             self.0.succeed(of.0, shadow.id.0);
         }
         drop(writer);
-        // Where it is not known which these were, the next open removes them.
+        // A backup copies segments in its turn. Where it is not known which these were, the next open removes them.
+        let _turn = self.0.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         seal::remove_folders(&self.0, of.0, swapped.as_deref().unwrap_or_default());
         swapped.map(drop).map_err(E::from)
     }

@@ -44,6 +44,11 @@ fn chunks_come_with_their_places() {
     assert_eq!((&lines[0]["id"], &lines[0]["document"], &lines[0]["end"]), (&json!("7#0"), &json!(7), &json!(22)));
     let lines = shell.run(&["export", "-", "--chunks"]).expect(0).lines();
     assert_eq!(lines[0].get("vector"), None);
+    let soon = json!({"id": "soon", "text": "Pears are cheap.", "expires_at": "2999-01-01T00:00:00Z"}).to_string();
+    shell.feed(&["add", "-"], &soon).expect(0);
+    let lines = shell.run(&["export", "-", "--chunks"]).expect(0).lines();
+    let line = lines.iter().find(|line| line["document"] == "soon").unwrap();
+    assert_eq!(line["expires_at"], "2999-01-01T00:00:00Z");
 }
 
 #[test]

@@ -205,6 +205,11 @@ impl RowReader {
         let value = match self.value(cells, index)? {
             Value::Null => return Ok(None),
             Value::String(text) if self.naive.contains(&index) => Value::String(text + "Z"),
+            // Columns of CSV that are mapped stay text.
+            Value::String(text) => match text.trim().parse::<serde_json::Number>() {
+                Ok(seconds) => Value::Number(seconds),
+                Err(_) => Value::String(text),
+            },
             other => other,
         };
         moment(value.clone()).map(Some).map_err(|reason| self.flaw(index, Some(&value), reason))
