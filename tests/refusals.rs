@@ -107,9 +107,7 @@ fn another_model_is_refused_by_name() {
     let (db, notes) = notes();
     notes.add_many(four_notes()).unwrap();
     let letters = || CollectionConfig::new().embedder(Arc::new(Letters::new()));
-    refused_saying(&db, &["notes", "builtin", "letters", "another collection"], || {
-        db.collection_with("notes", letters())
-    });
+    refused_saying(&db, &["notes", "builtin", "letters", "reembed"], || db.collection_with("notes", letters()));
     let external = || CollectionConfig::new().external(27);
     refused_saying(&db, &["notes", "builtin", "external"], || db.collection_with("notes", external()));
     let words = db.collection_with("words", letters()).unwrap();
