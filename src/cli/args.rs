@@ -20,7 +20,7 @@ use super::session::Mistake;
 const AFTER_HELP: &str = "\
 Examples:
   quiver search --in ~/notes \"how do I share data between threads?\"
-  quiver add ~/notes report.md && quiver search -k 3 \"what did we decide?\"
+  quiver add ~/notes report.md; quiver search -k 3 \"what did we decide?\"
   quiver search --json --filter \"media_type = 'text/markdown'\" borrowing | jq .hits[0].text
 
 Exit codes:
@@ -43,6 +43,19 @@ const FILTERS_HELP: &str = r#"Filters:
   NOT (draft = true) AND EXISTS author.name    dots look into objects
   source PREFIX '/data/notes'                  where a file came from; $id and $title are the document's own
 The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
+
+const IMPORT_HELP: &str = "\
+A row is a document. Columns called id (or _id), text, title, vector,
+vectors.SPACE, metadata and expires_at are that, unless --map says otherwise;
+all others become metadata with their types. A row without an id is FILE#ROW.
+Files: .parquet, .arrow, .feather, .arrows; .csv, .tsv, .jsonl, .ndjson, also
+with .gz or .zst behind.
+  quiver import wiki.parquet --map id=page_id,text=body
+  quiver import points.parquet --map vector=embedding --rejects bad.jsonl
+An import that was stopped or killed goes on where it was with the same
+command, a finished one does nothing, and of a file that has changed only what
+differs is embedded. In CSV a column is numbers where all of its values are
+written as numbers (007 is text); an empty field is no value.";
 
 const EXPORT_HELP: &str = "\
 Examples:
@@ -488,7 +501,7 @@ pub(crate) struct Get {
 #[derive(Args)]
 #[command(after_help = FILTERS_HELP)]
 pub(crate) struct Delete {
-    /// Ids of documents
+    /// Ids of documents; or say which with --filter
     #[arg(
         required_unless_present = "filter",
         conflicts_with = "filter",
@@ -1005,6 +1018,38 @@ fn by_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
+#[derive(Args)]
+#[command(after_help = IMPORT_HELP)]
+pub(crate) struct Import {
+    /// Files of rows
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The model of a new collection; that of an existing one must be the same. [default: builtin, or none where the rows
+    /// bring vectors]
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendOption,
+    /// Which column is what: id=doc_id,text=body,title=...,vector=emb,vectors.SPACE=...,metadata=...,
+    /// expires_at=...; `title=` takes none
+    #[arg(long, value_name = "ROLE=COLUMN,...")]
+    pub(crate) map: Vec<String>,
+    /// Write rows that are no documents to this file, one {"source", "row", "column", "value", "reason"} a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) rejects: Option<PathBuf>,
+    /// Stop once more rows of a file than this are rejected
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rejects: Option<u64>,
+    /// Read files again that are imported already
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// The first line of CSV is a row; columns are called column1, column2, ...
+    #[arg(long)]
+    pub(crate) no_header: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1083,45 +1128,4 @@ mod tests {
             assert_eq!(refused(options), None, "{options}");
         }
     }
-}
-
-const IMPORT_HELP: &str = "\
-A row is a document. Columns called id (or _id), text, title, vector, vectors.SPACE and metadata are what they are called,
-called, unless --map says otherwise; all others become metadata with their types. Rows without an id are called FILE#ROW.
-Files: .parquet, .arrow, .feather, .arrows; .csv, .tsv, .jsonl, .ndjson, also with .gz or .zst behind.
-  quiver import wiki.parquet --map id=page_id,text=body
-  quiver import points.parquet --map vector=embedding --rejects bad.jsonl
-An import that was stopped or killed goes on where it was with the same command, a finished one does nothing, and a file
-that has changed is read again: only what differs is embedded. In CSV a column is numbers where all of its values are
-written as numbers (007 is text); an empty field is no value.";
-
-#[derive(Args)]
-#[command(after_help = IMPORT_HELP)]
-pub(crate) struct Import {
-    /// Files of rows
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) target: Target,
-    /// The model of a new collection; that of an existing one must be the same. [default: builtin, or none where the rows
-    /// bring vectors]
-    #[arg(long, value_name = "M")]
-    pub(crate) model: Option<String>,
-    #[command(flatten)]
-    pub(crate) backend: BackendOption,
-    /// Which column is what: id=doc_id,text=body,title=...,vector=emb,vectors.SPACE=...,metadata=...; `title=` takes none
-    #[arg(long, value_name = "ROLE=COLUMN,...")]
-    pub(crate) map: Vec<String>,
-    /// Write rows that are no documents to this file, one {"source", "row", "column", "value", "reason"} a line
-    #[arg(long, value_name = "FILE.jsonl")]
-    pub(crate) rejects: Option<PathBuf>,
-    /// Stop once more rows of a file than this are rejected
-    #[arg(long, value_name = "N")]
-    pub(crate) max_rejects: Option<u64>,
-    /// Read files again that are imported already
-    #[arg(long)]
-    pub(crate) again: bool,
-    /// The first line of CSV is a row; columns are called column1, column2, ...
-    #[arg(long)]
-    pub(crate) no_header: bool,
 }

@@ -50,6 +50,10 @@ fn describe(document: &Document) -> String {
     if let Some(title) = &document.title {
         text += &format!("{} {}\n", styled(FAINT, "title:"), harmless(title));
     }
+    // As the JSON of a document says it.
+    if let Some(time) = serde_json::to_value(document).ok().and_then(|document| document.get("expires_at").cloned()) {
+        text += &format!("{} {}\n", styled(FAINT, "expires_at:"), harmless(&plain(&time)));
+    }
     for (key, value) in document.metadata.as_object().into_iter().flatten() {
         text += &format!("{} {}\n", styled(FAINT, &format!("{}:", harmless(key))), harmless(&plain(value)));
     }

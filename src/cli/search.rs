@@ -300,7 +300,7 @@ fn summarise(collection: &Collection, arguments: &Search, results: &SearchResult
         note(if stats.chunks == 0 {
             &fill
         } else if arguments.filter.is_some() {
-            "no hits: no document matches --filter, or too little; `quiver get` shows a document's fields"
+            "no hits: no document matches --filter; `quiver get ID` shows the fields of one, and their types"
         } else if arguments.min_score.is_some() {
             "no hits: try it without --min-score"
         } else if arguments.syntax {

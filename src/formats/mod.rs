@@ -75,8 +75,10 @@ pub fn load(path: &Path) -> Loader {
 /// Together with the time and size of each, this tells what changed since a former look.
 ///
 /// ```
-/// let mut paths = quiverdb::formats::files(std::path::Path::new("no/such/folder"));
-/// assert!(paths.next().is_some_and(|path| path.is_err()));
+/// let notes = std::path::Path::new("notes.md");
+/// let mut paths = quiverdb::formats::files(notes);
+/// assert!(paths.next().is_some_and(|path| path.is_ok_and(|path| path == notes)));
+/// assert!(paths.next().is_none());
 /// ```
 pub fn files(path: &Path) -> impl Iterator<Item = std::result::Result<PathBuf, Rejected>> + Send {
     files::below(path).1

@@ -179,9 +179,12 @@ impl ColumnMap {
             }
         }
         if columns.text.is_none() && columns.vector.is_none() && columns.vectors.is_empty() {
-            let hint = likely_text(schema).map_or(String::new(), |name| format!(", for example with `text={name}`"));
-            let message =
-                format!("no column is the text or the vector; map one{hint}. The columns are {}", listed(schema));
+            let name = likely_text(schema).unwrap_or("COLUMN");
+            let message = format!(
+                "no column is the text or the vector; import it with a map, as in `quiver import FILE --map text={name}` (and \
+                 id=COLUMN, where one names the rows). The columns are {}",
+                listed(schema)
+            );
             return Err(Error::invalid(message));
         }
         let taken = |index: &usize| columns.taken(*index);

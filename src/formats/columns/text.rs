@@ -332,7 +332,12 @@ impl Csv {
         }
         if header {
             self.first = self.offset;
-            self.names = record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+            // A name that is left out, such as that of the index in what pandas writes, is made up.
+            let named = |(at, name): (usize, &[u8])| match String::from_utf8_lossy(name).trim() {
+                "" => format!("column{}", at + 1),
+                name => name.to_owned(),
+            };
+            self.names = record.iter().enumerate().map(named).collect();
         } else {
             self.names = (1..=record.len()).map(|number| format!("column{number}")).collect();
         }
