@@ -96,6 +96,7 @@ pub(crate) fn to_file(
     options: &ExportOptions<'_>,
 ) -> Result<ExportReport> {
     let format = options.format.map_or_else(|| ExportFormat::of(path), Ok)?;
+    refuse_database(path)?;
     let export = Export::new(parts, snapshot, recorded, options)?;
     let target = Target::create(path, options.overwrite)?;
     let (file, mut report) = export.write(target.file()?, format).map_err(|error| target.named(error))?;
@@ -103,6 +104,18 @@ pub(crate) fn to_file(
         report.bytes = target.keep(file)?;
     }
     Ok(report)
+}
+
+/// Refuses a place among the files of a database.
+fn refuse_database(path: &Path) -> Result<()> {
+    // What a link leads to is what would be replaced.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.join("data.redb").is_file() {
+        return Ok(());
+    }
+    let (path, folder) = (path.display(), folder.display());
+    Err(Error::invalid(format!("{path} would lie among the files of the database {folder}; export to another folder")))
 }
 
 /// Writes to `out`, which is flushed and not synced.

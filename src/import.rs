@@ -256,6 +256,14 @@ impl Identity {
     fn of(path: &Path, options: &ImportOptions<'_>) -> Result<Self> {
         let cannot = |error| Error::io(path, error);
         let full = path.canonicalize().map_err(cannot)?;
+        // Before it is opened: that of a pipe waits for somebody who writes.
+        let kind = full.metadata().map_err(cannot)?;
+        if !kind.is_file() && !kind.is_dir() {
+            let path = path.display();
+            return Err(Error::invalid(format!(
+                "{path} is no file: an import reads it twice, and goes on in its middle. Write it to a file first"
+            )));
+        }
         let mut file = File::open(&full).map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
         if metadata.is_dir() {
@@ -518,6 +526,29 @@ impl Along for Run<'_> {
     }
 }
 
+/// Refuses to write rejected rows over something else, such as the file that is imported: one that is there must be empty, or
+/// begin with a rejected row.
+fn refuse_other_content(path: &Path) -> Result<()> {
+    let mut beginning = Vec::new();
+    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    file.take(ENDS_BYTES).read_to_end(&mut beginning).map_err(|error| Error::io(path, error))?;
+    let is_reject = |line: &[u8]| {
+        let row: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        row.is_some_and(|row| ["source", "row", "reason"].iter().all(|key| row.get(key).is_some()))
+    };
+    let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if beginning.is_empty()
+        || is_reject(line)
+        || beginning.len() as u64 == ENDS_BYTES && line.starts_with(b"{\"source\":")
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} holds something else than rejected rows, and would be lost; name another file for them",
+        path.display()
+    )))
+}
+
 /// The file of rejected rows.
 struct Rejects {
     path: PathBuf,
@@ -533,6 +564,7 @@ impl Rejects {
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(cannot)?;
         let full = path.canonicalize().map_err(cannot)?;
         let there = file.metadata().map_err(cannot)?.len();
+        refuse_other_content(path)?;
         let bytes = match before {
             Some((before, bytes)) if *before == full => (*bytes).min(there),
             _ if options.append => there,

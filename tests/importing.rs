@@ -342,3 +342,16 @@ fn filters_see_the_types_of_columns() {
     assert_eq!(count("author.born = 1953 AND tags CONTAINS 'tag1'"), 1);
     assert_eq!(count("EXISTS rating"), 4);
 }
+
+#[test]
+fn rejected_rows_are_written_over_nothing_else() {
+    let folder = folder();
+    let file = folder.path().join("rows.jsonl");
+    let rows = "{\"id\": 1, \"vector\": [1, 2]}\n";
+    fs::write(&file, rows).unwrap();
+    let options = ImportOptions { rejects: Some(file.clone()), ..ImportOptions::default() };
+    let collection = points(2);
+    let refused = collection.import(&file, &options).unwrap_err().to_string();
+    assert!(refused.contains("something else than rejected rows"), "{refused}");
+    assert_eq!((fs::read_to_string(&file).unwrap().as_str(), collection.count().unwrap()), (rows, 0));
+}

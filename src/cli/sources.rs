@@ -36,7 +36,14 @@ pub(crate) fn open(paths: &[PathBuf]) -> Result<Sources> {
             sources.stdin = true;
             continue;
         }
-        sources.roots.push(path.canonicalize().map_err(|error| unreadable(path, error))?);
+        let root = path.canonicalize().map_err(|error| unreadable(path, error))?;
+        // Whoever opens a pipe waits, and hears no Ctrl-C.
+        let kind = root.metadata().map_err(|error| unreadable(path, error))?;
+        if !kind.is_file() && !kind.is_dir() {
+            let mistake = Mistake::new(format!("{} is neither a file nor a folder", path.display()));
+            return Err(mistake.hint("`-` reads JSONL from stdin").into());
+        }
+        sources.roots.push(root);
     }
     Ok(sources)
 }

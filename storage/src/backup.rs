@@ -312,6 +312,10 @@ fn digest(path: &Path) -> Result<(u64, u128)> {
 pub(crate) fn restore(backup: &Path, target: &Path, replace: bool) -> Result<()> {
     let names = verified(backup)?;
     let target = std::path::absolute(target).map_err(|source| io_error(target, source))?;
+    if target.canonicalize().is_ok_and(|target| backup.canonicalize().is_ok_and(|backup| backup == target)) {
+        let target = target.display();
+        return Err(Error::invalid(format!("{target} is the backup itself; restore it into another folder")));
+    }
     refuse_existing(&target, replace)?;
     files::make_folder(&target)?;
     let lock = Lock::acquire(&target)?;
@@ -344,6 +348,17 @@ fn refuse_existing(target: &Path, replace: bool) -> Result<()> {
 
 /// Copies the segments. Those of a database that is being replaced are derived, too: until `data.redb` is the new one, their
 /// digests do not fit and they are built again.
+/// A backup that was opened as a database, and so changed, is none any more.
+pub(crate) fn refuse_to_open(folder: &Path) -> Result<()> {
+    if !folder.join(LIST).is_file() {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Error::invalid(format!(
+        "{folder} is a backup, and opening it would change it; restore it into another folder first"
+    )))
+}
+
 fn restore_segments(backup: &Path, target: &Path, names: &[String]) -> Result<()> {
     let folders: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("/MANIFEST")).collect();
     for folder in &folders {

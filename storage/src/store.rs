@@ -40,6 +40,7 @@ impl Store {
     /// [`Error::Locked`] at once where it is open elsewhere, in this process too; [`Error::NewerFormat`]; [`Error::Io`];
     /// [`Error::Corrupt`]; [`Error::InvalidInput`] where `QUIVERDB_SIMD` asks for instructions that are not there.
     pub fn open(path: &Path) -> Result<Self> {
+        backup::refuse_to_open(path)?;
         damage_as_error(&path.display().to_string(), || Self::open_tuned(path, QUICK_REPAIR_BYTES_MIN, Arc::default()))
     }
 

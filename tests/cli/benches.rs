@@ -99,7 +99,8 @@ fn bench_open_keeps_the_collection_in_a_database_that_is_named() {
     let shell = shell_with_vectors(300);
     let first = bench(&shell, &["open", "--db", "kept.db"]);
     let again = bench(&shell, &["open", "--db", "kept.db"]);
-    assert_eq!(first["bytes_on_disk"], again["bytes_on_disk"]);
+    // redb may give back a page or two when it is closed; a second copy would be twice as large.
+    assert!(number(&again["bytes_on_disk"]) <= number(&first["bytes_on_disk"]), "{first} {again}");
     shell.write("base.fvecs", fvecs(301, 7));
     let files = ["bench", "open", "--base", "base.fvecs", "--queries", "queries.fvecs", "--db", "kept.db"];
     shell.run(&files).expect_refusal(2, &["300 documents", "301"]);

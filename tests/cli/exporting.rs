@@ -149,3 +149,11 @@ fn lines_become_an_array() {
     assert_eq!(Some(f64::from(number(3))), line["embedding"][3].as_f64().map(|one| f64::from(one as f32)));
     assert!(number(256).is_nan() && number(512).is_finite());
 }
+
+#[test]
+fn nothing_is_exported_over_a_database() {
+    let shell = two();
+    let into = ["export", "quiver.db/data.redb", "--format", "jsonl", "--overwrite"];
+    shell.run(&into).expect_refusal(2, &["among the files of the database"]);
+    assert_eq!(shell.json(&["check", "--json"])["violations"], json!([]));
+}

@@ -55,6 +55,8 @@ fn a_backup_is_restored_and_nothing_is_overwritten() {
     let made = shell.json(&["backup", "copy", "--json"]);
     assert_eq!((&made["collections"], &made["documents"]), (&json!(1), &json!(3)));
     shell.run(&["backup", "copy"]).expect_refusal(2, &["copy", "already"]);
+    shell.run(&["stats", "--db", "copy"]).expect_refusal(2, &["is a backup", "restore"]);
+    shell.run(&["restore", "copy", "--replace", "--db", "copy"]).expect_refusal(2, &["the backup itself"]);
     let dump = shell.run(&["dump"]).expect(0).stdout;
     shell.run(&["delete", "bread.md"]).expect(0);
     shell.run(&["restore", "copy"]).expect_refusal(2, &["already", "--replace"]);
