@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::tests::{assert_close, cosine};
 use crate::embed::transformer::Transformer;
 use crate::embed::{self, Embedder, NoStatistics};
 use crate::images::Image;
@@ -26,19 +27,6 @@ fn lines(path: &Path) -> Vec<Value> {
 
 fn wanted(line: &Value) -> Vec<f32> {
     serde_json::from_value(line["embedding"].clone()).unwrap()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-/// Not the direction alone: every number.
-fn assert_close(found: &[f32], wanted: &[f32], what: &str) {
-    let size = wanted.iter().map(|value| value.abs()).fold(0.0, f32::max);
-    let apart = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(found.len() == wanted.len() && apart <= 2e-5 * size, "{what}: {apart} apart where the largest is {size}");
 }
 
 /// A copy of a model that a test may change, all of its files in one folder.

@@ -72,14 +72,14 @@ fn lines(path: &Path) -> Vec<Line> {
     lines
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Not the direction alone: every number of the states.
-fn assert_close(found: &[f32], wanted: &[f32], what: &str) {
+/// Not the direction alone: every number.
+pub(super) fn assert_close(found: &[f32], wanted: &[f32], what: &str) {
     let size = wanted.iter().map(|value| value.abs()).fold(0.0, f32::max);
     let apart = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(found.len() == wanted.len() && apart <= 2e-5 * size, "{what}: {apart} apart where the largest is {size}");

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::archive::{Archive, relations};
 use super::draft::Draft;
-use super::xml::{Element, Event, walk};
+use super::xml::{Element, Event, Fallbacks, walk};
 use super::{extract, properties};
 use crate::formats::{Extract, pages_of};
 
@@ -55,7 +55,7 @@ struct Shapes<'a> {
     depth: Option<usize>,
     tables: usize,
     row: Vec<String>,
-    fallbacks: usize,
+    fallbacks: Fallbacks,
 }
 
 impl<'a> Shapes<'a> {
@@ -69,15 +69,15 @@ impl<'a> Shapes<'a> {
             depth: None,
             tables: 0,
             row: Vec::new(),
-            fallbacks: 0,
+            fallbacks: Fallbacks::default(),
         }
     }
 
     fn take(&mut self, event: &Event<'_>) {
+        if self.fallbacks.hold(event) {
+            return;
+        }
         match event {
-            Event::Start(element) if element.name() == "Fallback" => self.fallbacks += 1,
-            Event::End("Fallback") => self.fallbacks = self.fallbacks.saturating_sub(1),
-            _ if self.fallbacks > 0 => {}
             Event::Start(element) => self.begin(element),
             Event::Text(text) if self.in_text => self.paragraph.push_str(text),
             Event::Text(_) => {}

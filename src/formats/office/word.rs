@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::archive::Archive;
 use super::draft::Draft;
-use super::xml::{Element, Event, walk};
+use super::xml::{Element, Event, Fallbacks, walk};
 use super::{extract, properties};
 use crate::formats::Extract;
 
@@ -82,15 +82,15 @@ struct Body {
     tables: usize,
     row: Vec<String>,
     /// Alternatives to what was read already.
-    fallbacks: usize,
+    fallbacks: Fallbacks,
 }
 
 impl Body {
     fn take(&mut self, event: &Event<'_>) {
+        if self.fallbacks.hold(event) {
+            return;
+        }
         match event {
-            Event::Start(element) if element.name() == "Fallback" => self.fallbacks += 1,
-            Event::End("Fallback") => self.fallbacks = self.fallbacks.saturating_sub(1),
-            _ if self.fallbacks > 0 => {}
             Event::Start(element) => self.begin(element),
             Event::Text(text) if self.in_text => self.paragraph.push_str(text),
             Event::Text(_) => {}

@@ -34,6 +34,24 @@ pub(super) enum Event<'a> {
     Text(&'a str),
 }
 
+/// What stands in `Fallback` says again, for old readers, what stands beside it.
+#[derive(Default)]
+pub(super) struct Fallbacks {
+    open: usize,
+}
+
+impl Fallbacks {
+    /// Whether this event is part of one. To be asked of every event.
+    pub(super) fn hold(&mut self, event: &Event<'_>) -> bool {
+        match event {
+            Event::Start(element) if element.name() == "Fallback" => self.open += 1,
+            Event::End("Fallback") => self.open = self.open.saturating_sub(1),
+            Event::Start(_) | Event::End(_) | Event::Text(_) => return self.open > 0,
+        }
+        true
+    }
+}
+
 /// Tells of every element and text, in their order.
 pub(super) fn walk(xml: &str, mut tell: impl FnMut(Event<'_>)) -> Result<(), String> {
     let mut reader = Reader::from_str(xml);
