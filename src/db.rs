@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig, validate_chunking};
 use crate::context::{Context, ContextOptions};
-use crate::embed::{Embeddings, ModelSpec, Runtime};
+use crate::embed::{Embedder, Embeddings, ModelSpec, Runtime};
 use crate::export::{self, ExportOptions, ExportReport};
 use crate::images::Image;
 #[cfg(feature = "parquet")]
@@ -34,6 +34,7 @@ use crate::moment;
 use crate::parts::Parts;
 use crate::query;
 use crate::reembed::{self, ReembedOptions, ReembedReport};
+use crate::rerank::Reranker;
 use crate::spaces::{Models, NewSpace};
 use crate::types::{AddReport, BackedUp, CacheStats, CollectionStats, Document, Query, Rejected, SearchResults};
 use crate::{Error, Result};
@@ -89,6 +90,23 @@ impl Database {
     /// Where it cannot be loaded or run.
     pub fn warm_up(&self, model: &str, purpose: Purpose) -> Result<()> {
         self.models.warm_up(model, purpose)
+    }
+
+    /// A model by its name, as a collection would load it: it is shared with those that use it, and counts in
+    /// [`Database::models`].
+    ///
+    /// # Errors
+    /// Where it cannot be loaded.
+    pub fn embedder(&self, model: &str) -> Result<Arc<dyn Embedder>> {
+        self.models.open(model)
+    }
+
+    /// A cross-encoder by its name, as [`Query::rerank`] would load it.
+    ///
+    /// # Errors
+    /// Where it cannot be loaded.
+    pub fn reranker(&self, model: &str) -> Result<Arc<dyn Reranker>> {
+        self.models.reranker_named(model)
     }
 
     /// Opens a collection as it was built, or makes one with the built-in model. One that was built with an

@@ -50,6 +50,8 @@
 //! | [`context`] | How do hits become a cited context for a language model? |
 //! | [`eval`] | How good is the answer, measured? |
 //! | [`db`] | The front door: [`Database`], [`Collection`] |
+//! | `mcp` | How do language models' programs use the database? |
+//! | `server` | Who listens, what do they answer, and how does it stop? |
 //! | [`quiverdb_storage`] | How does it get to disk and back? |
 //!
 //! # Glossary
@@ -76,12 +78,16 @@ pub mod images;
 mod import;
 mod ingest;
 mod markdown;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod models;
 mod moment;
 mod parts;
 mod query;
 pub mod reembed;
 pub mod rerank;
+#[cfg(feature = "server")]
+pub mod server;
 mod spaces;
 pub mod types;
 

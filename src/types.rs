@@ -749,6 +749,13 @@ pub struct CollectionStats {
     pub reembedding: Option<ReembedStatus>,
 }
 
+impl CollectionStats {
+    /// Whether one of its spaces has this model.
+    pub fn has_model(&self, model: &str) -> bool {
+        self.spaces.iter().any(|space| space.model == model)
+    }
+}
+
 /// A collection that is being made anew, with another model or other chunks, while the old one answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReembedStatus {

@@ -33,6 +33,8 @@ mod remote;
 mod reranking;
 mod scenes;
 mod search_quality;
+#[cfg(feature = "server")]
+mod server;
 #[cfg(feature = "http")]
 mod serving;
 mod spaces;

@@ -34,7 +34,7 @@ const EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// Crates that stay behind one folder, so that their types do not leak.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("redb", &["storage/src/"]),
     ("tantivy", &["storage/src/text/"]),
     ("tantivy_fst", &["storage/src/text/"]),
@@ -44,13 +44,18 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("image", &["src/images.rs"]),
     ("tokenizers", &["src/embed/transformer/"]),
     ("text_splitter", &["src/chunk/"]),
-    ("ureq", &["src/models/"]),
+    ("ureq", &["src/models/", "tests/server.rs"]),
     ("hf_hub", &["src/models/cache.rs"]),
     ("html5gum", &["src/formats/html/"]),
     ("quick_xml", &["src/formats/office/"]),
     ("zip", &["src/formats/office/"]),
     ("hayro_interpret", &["src/formats/pdf/"]),
     ("notify", &["src/cli/watch.rs"]),
+    ("axum", &["src/server/", "src/server.rs"]),
+    ("hyper", &["src/server/"]),
+    ("tokio", &["src/server/", "src/server.rs", "src/mcp"]),
+    ("utoipa", &["src/server/"]),
+    ("rmcp", &["src/mcp"]),
     ("clap", &["src/cli/"]),
     ("indicatif", &["src/cli/"]),
     ("anyhow", &["src/cli/", "src/main.rs", "examples/", "tests/", "benches/"]),

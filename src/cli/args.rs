@@ -239,6 +239,25 @@ pub(crate) enum Verb {
     Export(Export),
     /// Change a collection's model, dimensions or chunks while it is in use
     Reembed(Reembed),
+    /// Answer over HTTP, on this machine alone unless told
+    Serve(Serve),
+}
+
+/// `quiver serve`.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// The address [default: 127.0.0.1:7333]; one beyond this machine needs a key
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// A file of settings in TOML; flags stand above it
+    #[arg(long, value_name = "FILE", env = "QUIVER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// A key that may do everything, of 16 bytes or more
+    #[arg(long, value_name = "KEY", env = "QUIVER_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Vec<String>,
+    /// Show the settings that would hold, and stop
+    #[arg(long)]
+    pub(crate) print_config: bool,
 }
 
 /// Which collection.

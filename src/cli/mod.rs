@@ -27,6 +27,7 @@ mod reembed;
 mod rerank;
 mod sample;
 mod search;
+mod serve;
 mod session;
 mod sources;
 mod watch;
@@ -99,6 +100,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Import(arguments) => import::run(session, &arguments),
         Verb::Export(arguments) => export::run(session, &arguments),
         Verb::Reembed(arguments) => reembed::run(session, &arguments),
+        Verb::Serve(arguments) => serve::run(session, &arguments),
     }
 }
 

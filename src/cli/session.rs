@@ -48,6 +48,12 @@ impl Session {
         Ok(embed::open_with(name, &self.runtime)?)
     }
 
+    /// Opens the database, or makes an empty one, for a server: it fetches no model.
+    #[cfg(feature = "server")]
+    pub(crate) fn for_server(&self) -> Result<Database> {
+        Ok(self.open()?.with_runtime(self.runtime.clone().offline()))
+    }
+
     /// The folder alone says nothing: a database is one that holds the data file.
     /// One that may not be looked into is there as well: opening it says why.
     pub(crate) fn is_there(&self) -> bool {

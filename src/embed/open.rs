@@ -35,7 +35,7 @@ pub fn open(model: &str) -> Result<Arc<dyn Embedder>> {
 /// # Errors
 /// As [`open`]; [`Error::Model`] also where the device or the library is not there.
 pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Embedder>> {
-    open_from(model, runtime, true)
+    open_from(model, runtime, !runtime.offline)
 }
 
 /// Loads the model that a collection remembers, as [`open_with`] does, but fetches nothing.

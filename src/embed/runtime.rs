@@ -115,6 +115,8 @@ pub struct Runtime {
     /// package `onnxruntime` of the virtual environment or of the Python on the PATH, then the system's loader. A process
     /// has one; the first model that needs it loads it.
     pub onnx_runtime: Option<PathBuf>,
+    /// Fetches no model: one that is not on this machine is refused. So a server runs.
+    pub offline: bool,
 }
 
 impl Runtime {
@@ -127,6 +129,13 @@ impl Runtime {
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// Fetches no model.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.offline = true;
         self
     }
 

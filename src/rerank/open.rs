@@ -40,7 +40,7 @@ pub fn open_with(model: &str, runtime: &Runtime) -> Result<Arc<dyn Reranker>> {
     if name.is_graph() {
         return load(&Choice::of(name)?, runtime);
     }
-    let located = models::locate(name.rest(), true)?;
+    let located = models::locate(name.rest(), !runtime.offline)?;
     load(&Choice::of(Name { path: &located.path, ..name })?, runtime)
 }
 

@@ -1,0 +1,1 @@
+//! How do language models' programs use the database? The Model Context Protocol.

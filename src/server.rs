@@ -1,0 +1,123 @@
+//! Who listens, what do they answer, and how does it stop? The HTTP server over the synchronous core.
+//!
+//! Invariants: nothing here is searched, embedded or stored in another way than by the library; a request runs on a
+//! thread of its own kind and never on those that accept connections; what a client no longer waits for stops; the server
+//! itself asks nobody: no URL that a request names is fetched, and no model is loaded but those that its operator
+//! configured. Without an API key it listens on the loopback alone.
+
+mod app;
+mod body;
+mod compat;
+mod connections;
+mod console;
+mod failure;
+mod guard;
+mod native;
+mod openapi;
+mod operation;
+mod settings;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::watch;
+
+use self::app::App;
+pub use self::settings::{Limits, LogFormat, Settings, Tls};
+use crate::{Database, Error, Result};
+
+/// A server that has its address and does not answer yet.
+pub struct Server {
+    listener: TcpListener,
+    app: Arc<App>,
+    stop: Stop,
+}
+
+/// Tells a [`Server`] to stop, from any thread: it takes no further connection, answers what it was asked, and returns.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    told: Arc<watch::Sender<bool>>,
+}
+
+impl Stop {
+    fn new() -> Self {
+        Self { told: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Tells it. More than once is the same as once.
+    pub fn tell(&self) {
+        self.told.send_replace(true);
+    }
+
+    /// Resolves once it was told.
+    pub(crate) async fn heard(&self) {
+        let mut told = self.told.subscribe();
+        // The sender lives in `self`, so this ends by being told.
+        let _ = told.wait_for(|told| *told).await;
+    }
+}
+
+impl Server {
+    /// Takes the address that the settings name; port 0 is any that is free.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where the settings contradict each other or are not safe (an address beyond the loopback
+    /// without a key); [`Error::Io`] where the address cannot be had; that of a model that cannot be loaded.
+    pub fn bind(database: Database, settings: Settings) -> Result<Self> {
+        settings.validate()?;
+        let address = settings.listen;
+        let io = |error| Error::io(address.to_string(), error);
+        let listener = TcpListener::bind(address).map_err(io)?;
+        listener.set_nonblocking(true).map_err(io)?;
+        let stop = Stop::new();
+        Ok(Self { listener, app: Arc::new(App::new(database, settings, stop.clone())?), stop })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system does not say.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener.local_addr().map_err(|error| Error::io("the server's address", error))
+    }
+
+    /// What stops it.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Answers until it is told to stop. Blocks; the threads that it needs are its own.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where its threads cannot be had.
+    pub fn run(self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("quiver-http")
+            .max_blocking_threads(self.app.settings.limits.threads())
+            .enable_all()
+            .build()
+            .map_err(|error| Error::io("the server's threads", error))?;
+        let Self { listener, app, stop } = self;
+        runtime.block_on(async {
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(|error| Error::io("the server's socket", error))?;
+            connections::serve(listener, router(app.clone()), app, stop).await
+        })?;
+        // What still runs was told to stop and is all or nothing.
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        Ok(())
+    }
+}
+
+/// All routes, behind all guards.
+fn router(app: Arc<App>) -> Router {
+    let routes = openapi::documented(native::routes().merge(compat::documented()))
+        .merge(compat::undocumented())
+        .merge(operation::routes())
+        .merge(console::routes())
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::no_method);
+    guard::around(routes, &app).with_state(app)
+}

@@ -1,0 +1,48 @@
+//! Which other products' clients are answered, and in which shape?
+//!
+//! Invariant: what a client of another product sends is answered as that product would, or refused in that product's shape
+//! by the name of what is not supported; nothing is ignored in silence.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Method;
+use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::app::App;
+use super::failure::Failure;
+use super::native;
+
+mod cohere;
+mod openai;
+mod qdrant;
+mod tei;
+
+/// The routes that our own OpenAPI document describes.
+pub(super) fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().merge(openai::routes()).merge(cohere::routes()).merge(tei::routes())
+}
+
+/// The routes that the document of their product describes.
+pub(super) fn undocumented() -> Router<Arc<App>> {
+    qdrant::routes()
+}
+
+/// How a failure looks to the client that asked for this path.
+pub(super) fn shape(_path: &str) -> fn(&Failure, &str) -> Response {
+    native::failed
+}
+
+/// Whether a request may change something. What only asks is listed; all that is not listed is taken for a change, so that a
+/// new route is closed to readers until somebody thought of it.
+pub(super) fn writes(method: &Method, path: &str) -> bool {
+    const ASKS: &[&str] = &["/search", "/search/batch", "/context", "/embeddings", "/rerank", "/embed", "/tokenize"];
+    let asks = method == Method::POST && ASKS.iter().any(|end| path.ends_with(end));
+    !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
+}
+
+/// Whether a request takes as long as it takes: its body or its answer is a stream.
+pub(super) fn streams(method: &Method, path: &str) -> bool {
+    method == Method::POST && path.ends_with("/documents") || path.ends_with("/events")
+}

@@ -1,0 +1,12 @@
+//! What do clients of Cohere's and Jina's rerankers ask?
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::server::app::App;
+
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,12 @@
+//! What does a collection look like from afar? Its embeddings in two dimensions.
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::server::app::App;
+
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,296 @@
+//! What may an operator configure, and which settings are safe?
+//!
+//! Invariants: a key that is not known is refused, so that a typing error does not open a door; every limit has a default
+//! that holds; nothing beyond the loopback without a key.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Where `quiver serve` listens unless told.
+const PORT: u16 = 7333;
+/// Keys are compared in full, so their length is what protects them.
+const KEY_BYTES_MIN: usize = 16;
+
+/// How a server runs. As a file it is TOML with these names; `quiver serve --print-config` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The address; `127.0.0.1:7333`. One beyond the loopback needs `api_keys`.
+    pub listen: SocketAddr,
+    /// Keys that may do everything. More than one, so that they can be changed without a pause.
+    pub api_keys: Vec<String>,
+    /// Keys that may only read.
+    pub read_only_keys: Vec<String>,
+    /// Refuses all writes, whatever the key.
+    pub read_only: bool,
+    /// Names that a request's `Host` may have besides the loopback's and the address: those under which others reach it.
+    pub hosts: Vec<String>,
+    /// Web pages of these origins may ask (`https://app.example`), and no others.
+    pub cors_origins: Vec<String>,
+    /// Requests may import files below this folder by their path; none where unset.
+    pub import_root: Option<PathBuf>,
+    /// Requests may back up the database into new folders below this one; none where unset.
+    pub backup_root: Option<PathBuf>,
+    /// Models that requests may name besides the built-in one and those of collections: for embedding and for new
+    /// collections.
+    pub models: Vec<String>,
+    /// Cross-encoders that requests may name.
+    pub rerankers: Vec<String>,
+    /// Keys over plain HTTP beyond the loopback: refused unless set, because whoever is on the way reads them.
+    pub insecure: bool,
+    /// Certificate and key, for HTTPS.
+    pub tls: Option<Tls>,
+    /// How the log on stderr looks.
+    pub log: LogFormat,
+    /// What a request may cost.
+    pub limits: Limits,
+}
+
+/// The files of a certificate, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The chain of certificates.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// What a request may cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a body, as sent and after decompression, except those that are read as a stream.
+    pub body_bytes: usize,
+    /// Bytes of a body that is read as a stream (NDJSON, Parquet), after decompression.
+    pub stream_bytes: u64,
+    /// Bytes of a text to search for or to embed, and of a document.
+    pub text_bytes: usize,
+    /// Texts of one request to embed, passages to rerank, queries of a batch, and ids to delete.
+    pub batch: usize,
+    /// Hits of a search, and documents of a page.
+    pub hits: usize,
+    /// Connections at once; more wait.
+    pub connections: usize,
+    /// Requests that are answered at once; more are told to come again.
+    pub requests: usize,
+    /// Calls that read at once; 0 is the number of cores.
+    pub reads: usize,
+    /// Calls that write at once: one writes while the next one embeds.
+    pub writes_at_once: usize,
+    /// Calls that wait for their turn.
+    pub queue: usize,
+    /// Seconds for the head of a request, and between two requests of a connection.
+    pub header_seconds: u64,
+    /// Seconds between two pieces of a body, and for a client to take up a piece of an answer.
+    pub body_seconds: u64,
+    /// Seconds for an answer, streams excepted.
+    pub request_seconds: u64,
+    /// Seconds that requests are given when the server is told to stop.
+    pub stop_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
+            api_keys: Vec::new(),
+            read_only_keys: Vec::new(),
+            read_only: false,
+            hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            import_root: None,
+            backup_root: None,
+            models: Vec::new(),
+            rerankers: Vec::new(),
+            insecure: false,
+            tls: None,
+            log: LogFormat::Text,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 << 20,
+            stream_bytes: 8 << 30,
+            text_bytes: 16 << 20,
+            batch: 4_096,
+            hits: 1_000,
+            connections: 4_096,
+            requests: 1_024,
+            reads: 0,
+            writes_at_once: 2,
+            queue: 1_024,
+            header_seconds: 10,
+            body_seconds: 30,
+            request_seconds: 60,
+            stop_seconds: 30,
+        }
+    }
+}
+
+impl Limits {
+    /// Calls that read at once.
+    pub(super) fn reads_at_once(&self) -> usize {
+        match self.reads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            reads => reads,
+        }
+    }
+
+    /// Threads that calls may take.
+    pub(super) fn threads(&self) -> usize {
+        self.reads_at_once() + self.writes_at_once + 8
+    }
+}
+
+impl Settings {
+    /// Reads a file of settings.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] with the line, for a key that is not known or a value that does not fit.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Error::invalid(format!("the settings cannot be read: {error}")))
+    }
+
+    /// These settings as a file, keys shown by their length alone.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn print(&self) -> Result<String> {
+        let hide = |keys: &[String]| keys.iter().map(|key| format!("({} bytes, hidden)", key.len())).collect();
+        let shown = Self { api_keys: hide(&self.api_keys), read_only_keys: hide(&self.read_only_keys), ..self.clone() };
+        toml::to_string_pretty(&shown).map_err(|error| Error::invalid(error.to_string()))
+    }
+
+    /// Whether a key is needed.
+    pub(super) fn needs_key(&self) -> bool {
+        !self.api_keys.is_empty() || !self.read_only_keys.is_empty()
+    }
+
+    /// Refuses what contradicts itself or is not safe.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] that names the setting and the way out.
+    pub fn validate(&self) -> Result<()> {
+        let beyond = !self.listen.ip().is_loopback();
+        if beyond && !self.needs_key() {
+            return Err(Error::invalid(format!(
+                "{} can be reached from other machines, so a key is needed: give --api-key KEY (at least \
+                 {KEY_BYTES_MIN} bytes), or listen on 127.0.0.1",
+                self.listen
+            )));
+        }
+        if beyond && self.tls.is_none() && !self.insecure {
+            return Err(Error::invalid(format!(
+                "keys sent to {} over plain HTTP can be read on the way: give --tls-certificate and --tls-key, or \
+                 --insecure where something before the server speaks HTTPS",
+                self.listen
+            )));
+        }
+        if let Some(key) = self.api_keys.iter().chain(&self.read_only_keys).find(|key| key.len() < KEY_BYTES_MIN) {
+            return Err(Error::invalid(format!(
+                "an API key has {} bytes and needs at least {KEY_BYTES_MIN}: `openssl rand -hex 32` makes a good one",
+                key.len()
+            )));
+        }
+        if !self.read_only_keys.is_empty() && self.api_keys.is_empty() && !self.read_only {
+            return Err(Error::invalid(
+                "read_only_keys without api_keys: nobody could write; say read_only, or add one",
+            ));
+        }
+        self.limits.validate()
+    }
+}
+
+impl Limits {
+    fn validate(&self) -> Result<()> {
+        let Self {
+            body_bytes,
+            stream_bytes,
+            text_bytes,
+            batch,
+            hits,
+            connections,
+            requests,
+            reads: _,
+            writes_at_once,
+            queue,
+            header_seconds,
+            body_seconds,
+            request_seconds,
+            stop_seconds: _,
+        } = self;
+        let given = [
+            ("body_bytes", *body_bytes as u64),
+            ("stream_bytes", *stream_bytes),
+            ("text_bytes", *text_bytes as u64),
+            ("batch", *batch as u64),
+            ("hits", *hits as u64),
+            ("connections", *connections as u64),
+            ("requests", *requests as u64),
+            ("writes_at_once", *writes_at_once as u64),
+            ("queue", *queue as u64),
+            ("header_seconds", *header_seconds),
+            ("body_seconds", *body_seconds),
+            ("request_seconds", *request_seconds),
+        ];
+        match given.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(Error::invalid(format!("limits.{name} is 0, and needs at least 1"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let settings = Settings { models: vec!["all-MiniLM-L6-v2".into()], ..Settings::default() };
+        assert_eq!(Settings::parse(&settings.print().unwrap()).unwrap(), settings);
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_by_name() {
+        let message = Settings::parse("[limits]\nbody_byte = 3\n").unwrap_err().to_string();
+        assert!(message.contains("body_byte") && message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let settings = Settings { api_keys: vec!["0123456789abcdef".into()], ..Settings::default() };
+        assert!(!settings.print().unwrap().contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn beyond_the_loopback_a_key_is_needed_and_must_not_be_overheard() {
+        let open = Settings { listen: "0.0.0.0:7333".parse().unwrap(), ..Settings::default() };
+        assert!(open.validate().unwrap_err().to_string().contains("--api-key"));
+        let keyed = Settings { api_keys: vec!["0123456789abcdef".into()], ..open };
+        assert!(keyed.validate().unwrap_err().to_string().contains("--insecure"));
+        Settings { insecure: true, ..keyed.clone() }.validate().unwrap();
+        assert!(Settings { api_keys: vec!["short".into()], ..keyed }.validate().is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Are collections made, changed and dropped over HTTP?

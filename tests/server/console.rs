@@ -1,0 +1,1 @@
+//! Does the console have what it asks for?

@@ -1,0 +1,1 @@
+//! Do documents get in and out over HTTP?

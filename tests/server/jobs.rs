@@ -1,0 +1,1 @@
+//! Is what takes long told, and stopped?

@@ -1,0 +1,1 @@
+//! Are clients of OpenAI, Cohere, Jina and text-embeddings-inference answered?

@@ -1,0 +1,1 @@
+//! Are clients of Qdrant answered?

@@ -1,0 +1,1 @@
+//! Is a question answered over HTTP as by the library?
