@@ -64,20 +64,25 @@ pub(crate) fn search(parts: &Parts, snapshot: &Snapshot, query: &Query) -> Resul
     let mut hits: Vec<Hit> = ranked.into_iter().map(Candidate::into_hit).collect();
     pages::number(snapshot, &mut hits)?;
 
-    let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+    let between = |from: Instant, to: Instant| millis(to - from);
     let reranking = second_look.map_or(Duration::ZERO, |look| look.spent());
     let end = Instant::now();
     let timings_ms = Timings {
-        embed: ms(start, embedded),
-        filter: ms(embedded, filtered),
-        retrieve: retrieving.as_secs_f64() * 1e3,
-        fuse: ranking.saturating_sub(reranking).as_secs_f64() * 1e3,
-        rerank: reranking.as_secs_f64() * 1e3,
-        hydrate: ms(fused, end),
-        total: ms(start, end),
+        embed: between(start, embedded),
+        filter: between(embedded, filtered),
+        retrieve: millis(retrieving),
+        fuse: millis(ranking.saturating_sub(reranking)),
+        rerank: millis(reranking),
+        hydrate: between(fused, end),
+        total: between(start, end),
     };
     let plan = query.explain.then_some(plan);
     Ok(SearchResults { hits, mode, degraded, plan, timings_ms })
+}
+
+/// In milliseconds, to the microsecond: what is below is noise, and long to read.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A query, once it is known what to look for.

@@ -30,6 +30,11 @@ fn search_prints_the_contract_s_shape() {
     let text = std::fs::read_to_string(shell.path("docs/bread.md")).unwrap();
     let range = hit["start"].as_u64().unwrap() as usize..hit["end"].as_u64().unwrap() as usize;
     assert_eq!(hit["text"], text[range]);
+    for (stage, time) in answer["timings_ms"].as_object().unwrap() {
+        let digits = time.to_string();
+        let places = digits.split_once('.').map_or(0, |(_, places)| places.len());
+        assert!(places <= 3, "{stage}: {digits}");
+    }
 }
 
 #[test]
