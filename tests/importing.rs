@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use quiverdb::formats::columns::{ColumnMap, Position, Table, TableOptions};
 use quiverdb::{
-    Collection, CollectionConfig, Database, Document, Filter, ImportOptions, ImportProgress, ImportReport, Query,
-    SpaceConfig,
+    Collection, CollectionConfig, Database, Document, DocumentId, Filter, ImportOptions, ImportProgress, ImportReport,
+    Query, SpaceConfig,
 };
 use serde_json::{Value, json};
 
@@ -326,6 +326,28 @@ fn csv_is_read_as_it_was_meant() {
     let vectors = write("c.csv", "id,vector\na,\"[1, 2]\"\nb,\"[1, x]\"\n");
     let imported = points(2).import(&vectors, &ImportOptions::default()).unwrap();
     assert_eq!(counts(&imported), [1, 0, 0, 1]);
+}
+
+#[test]
+fn a_row_that_is_appended_changes_the_id_of_no_other() {
+    let folder = folder();
+    let file = folder.path().join("rows.csv");
+    let rows = "id,text\n1,One.\n-20,Less.\n007,Zeros.\n+8,A plus.\n1.5,A half.\n";
+    fs::write(&file, rows).unwrap();
+    let collection = notes().1;
+    collection.import(&file, &ImportOptions::default()).unwrap();
+    fs::write(&file, rows.to_owned() + "last,A word.\n").unwrap();
+    let grown = collection.import(&file, &ImportOptions::default()).unwrap();
+    assert_eq!(counts(&grown), [1, 0, 5, 0], "{:?}", grown.report.rejected);
+    let is_there = |id: DocumentId| collection.get(id).unwrap().is_some();
+    assert!([1.into(), (-20).into(), "007".into(), "+8".into(), "1.5".into(), "last".into()].into_iter().all(is_there));
+    assert_eq!(collection.count().unwrap(), 6);
+    // `add` makes the same documents of it.
+    let added = quiverdb::formats::load(&file).map(|document| document.unwrap().id).collect::<Vec<_>>();
+    assert_eq!(
+        added,
+        [1.into(), (-20).into(), "007".into(), "+8".into(), "1.5".into(), "last".into()] as [DocumentId; 6]
+    );
 }
 
 #[test]

@@ -55,7 +55,8 @@ with .gz or .zst behind.
 An import that was stopped or killed goes on where it was with the same
 command, a finished one does nothing, and of a file that has changed only what
 differs is embedded. In CSV a column is numbers where all of its values are
-written as numbers (007 is text); an empty field is no value.";
+written as numbers (007 is text); an empty field is no value. An id is a number
+where it is written as one, each for itself.";
 
 const EXPORT_HELP: &str = "\
 Examples:

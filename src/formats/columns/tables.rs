@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::batches::{Batches, is_ipc, is_parquet};
 use super::map::{ColumnMap, Role};
 use super::rows::{BadRow, Cells, Flaw, RowReader, shortened};
-use super::text::{Csv, CsvRow, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
+use super::text::{Csv, CsvRow, Kind, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
 use crate::config::CollectionConfig;
 use crate::formats::jsonl::{document, without_line};
 use crate::types::Document;
@@ -253,7 +253,8 @@ fn open_text(file: TextFile, name: &str, options: &TableOptions, place: &str) ->
         let columns = reader.columns();
         let text =
             [columns.text, columns.title, columns.vector, columns.metadata, columns.expires_at].into_iter().flatten();
-        csv.keep_as_text(text.chain(columns.vectors.iter().map(|(index, _)| *index)).collect::<Vec<_>>());
+        csv.read_as(Kind::Text, text.chain(columns.vectors.iter().map(|(index, _)| *index)));
+        csv.read_as(Kind::Id, columns.id);
         return Ok(Source::Csv { csv: Box::new(csv), reader });
     }
     let begins = file.head(64)?;

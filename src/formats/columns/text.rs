@@ -162,12 +162,15 @@ pub(super) enum Kind {
     Whole,
     Float,
     Boolean,
+    /// A whole number where this value is written as one, whatever the others are: a row that is added must not make another
+    /// document of every row before it.
+    Id,
 }
 
 impl Kind {
     pub(super) fn data_type(self) -> DataType {
         match self {
-            Self::Text => DataType::Utf8,
+            Self::Text | Self::Id => DataType::Utf8,
             Self::Whole => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Boolean => DataType::Boolean,
@@ -184,6 +187,8 @@ impl Kind {
             Self::Whole => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
             Self::Float => text.parse::<f64>().map_or_else(|_| text.into(), Value::from),
             Self::Boolean => Value::Bool(text.eq_ignore_ascii_case("true")),
+            Self::Id if is_whole(text) => Self::Whole.value(text),
+            Self::Id => text.into(),
         }
     }
 }
@@ -292,9 +297,9 @@ impl Csv {
         Ok(csv)
     }
 
-    /// Columns that are given as text whatever they hold.
-    pub(super) fn keep_as_text(&mut self, columns: impl IntoIterator<Item = usize>) {
-        columns.into_iter().for_each(|column| self.kinds[column] = Kind::Text);
+    /// Has columns read as this, whatever they hold.
+    pub(super) fn read_as(&mut self, kind: Kind, columns: impl IntoIterator<Item = usize>) {
+        columns.into_iter().for_each(|column| self.kinds[column] = kind);
     }
 
     pub(super) fn schema(&self) -> Schema {
