@@ -351,6 +351,32 @@ fn a_row_that_is_appended_changes_the_id_of_no_other() {
 }
 
 #[test]
+fn a_quote_that_nothing_closes_swallows_no_rows_but_refuses_the_file() {
+    let folder = folder();
+    let file = folder.path().join("rows.csv");
+    let refusal = |text: String| {
+        fs::write(&file, text).unwrap();
+        let collection = notes().1;
+        let refused = collection.import(&file, &ImportOptions::default()).unwrap_err().to_string();
+        assert_eq!(collection.count().unwrap(), 0);
+        // `add` says the same of it.
+        let added: Vec<_> = quiverdb::formats::load(&file).collect();
+        assert!(matches!(added.as_slice(), [Err(rejected)] if refused.contains(&rejected.reason)), "{added:?}");
+        refused
+    };
+    let rows = |from: u32| (from..from + 2_000).map(|n| format!("{n},Row {n}.\n")).collect::<String>();
+    let told = refusal(format!("id,text\n{}9001,\"Open.\n{}", rows(0), rows(2_000)));
+    assert!(told.contains("line 2002") && told.contains("nothing closes it"), "{told}");
+    // The next quote closes it, two thousand rows below.
+    let told = refusal(format!("id,text\n{}9001,\"Open.\n{}9002,\"Closed.\"\n", rows(0), rows(2_000)));
+    assert!(told.contains("line 2002") && told.contains("line 4003"), "{told}");
+    let told = refusal(format!("id,\"text\n{}", rows(0)));
+    assert!(told.contains("line 1"), "{told}");
+    let told = refusal(format!("id,text\n1,\"Long.\n{}", "word ".repeat(7 << 20)));
+    assert!(told.contains("line 2") && told.contains("32 MiB"), "{told}");
+}
+
+#[test]
 fn filters_see_the_types_of_columns() {
     let collection = points(4);
     collection.import_parquet(table("arrow.parquet")).unwrap();

@@ -17,6 +17,7 @@ mod ipc;
 mod map;
 mod pages;
 pub(crate) mod pass;
+mod quotes;
 mod rows;
 mod tables;
 mod text;

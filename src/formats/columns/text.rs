@@ -14,6 +14,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::Value;
 
 use super::guard::damaged;
+use super::quotes::Quotes;
 use crate::{Error, Result};
 
 /// The longest row. JSON takes up to 16 times as much once it is read.
@@ -257,6 +258,8 @@ pub(super) struct Csv {
     /// Where the first row begins.
     first: u64,
     reader: Option<csv::Reader<Limited<Input>>>,
+    /// Whether this is the first time through, when quotes are looked at.
+    is_first_pass: bool,
     /// Where the reader began.
     base: u64,
     pub(super) number: u64,
@@ -287,12 +290,14 @@ impl Csv {
             rows: 0,
             first: mark as u64,
             reader: None,
+            is_first_pass: true,
             base: 0,
             number: 0,
             offset: mark as u64,
         };
         csv.read_header(header)?;
         csv.read_kinds()?;
+        csv.is_first_pass = false;
         csv.skip_to(0, csv.first);
         Ok(csv)
     }
@@ -345,13 +350,14 @@ impl Csv {
             self.names = record.iter().enumerate().map(named).collect();
         } else {
             self.names = (1..=record.len()).map(|number| format!("column{number}")).collect();
+            self.skip_to(0, self.first);
         }
         self.kinds = vec![Kind::Text; self.names.len()];
         Ok(())
     }
 
+    /// Goes on behind the header, with the same reader: it counts lines.
     fn read_kinds(&mut self) -> Result<()> {
-        self.skip_to(0, self.first);
         let mut guesses = vec![Guess::ANY; self.names.len()];
         let mut record = ByteRecord::new();
         while self.next_record(&mut record)? {
@@ -369,7 +375,8 @@ impl Csv {
             Some(reader) => reader,
             None => {
                 self.base = self.offset;
-                let input = Limited::new(self.file.from(self.offset)?);
+                let quotes = self.is_first_pass.then(|| Quotes::new(self.delimiter));
+                let input = Limited::new(self.file.from(self.offset)?, quotes);
                 let mut builder = ReaderBuilder::new();
                 builder.delimiter(self.delimiter).has_headers(false).flexible(true);
                 self.reader.insert(builder.from_reader(input))
@@ -377,8 +384,9 @@ impl Csv {
         };
         reader.get_ref().begin();
         let read = reader.read_byte_record(record).map_err(|error| {
-            let row = self.number + 1;
-            damaged(&self.file.place(), format!("row {row}: {error}"))
+            // In the first pass errors say a line, and the rows are not counted.
+            let row = if self.is_first_pass { String::new() } else { format!("row {}: ", self.number + 1) };
+            damaged(&self.file.place(), format!("{row}{error}"))
         })?;
         self.offset = self.base + reader.position().byte();
         Ok(read)
@@ -401,15 +409,16 @@ fn sniff(head: &[u8]) -> u8 {
     best.copied().filter(|delimiter| columns(delimiter) > 0).unwrap_or(b',')
 }
 
-/// An input that fails where one row takes more than [`ROW_BYTES_MAX`], as after a quote that is never closed.
+/// An input that fails where one row takes more than [`ROW_BYTES_MAX`], and after a quote that is never closed.
 struct Limited<R> {
     inner: R,
     taken: Arc<AtomicU64>,
+    quotes: Option<Quotes>,
 }
 
 impl<R> Limited<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, taken: Arc::default() }
+    fn new(inner: R, quotes: Option<Quotes>) -> Self {
+        Self { inner, taken: Arc::default(), quotes }
     }
 
     fn begin(&self) {
@@ -420,10 +429,18 @@ impl<R> Limited<R> {
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        if let Some(quotes) = &mut self.quotes {
+            quotes.see(&buffer[..read]);
+            if let Some(flaw) = quotes.flaw(read == 0 && !buffer.is_empty()) {
+                return Err(io::Error::other(flaw));
+            }
+        }
         let taken = self.taken.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
         if taken > ROW_BYTES_MAX {
             let most = ROW_BYTES_MAX >> 20;
-            return Err(io::Error::other(format!("it is longer than {most} MiB; is a quote not closed?")));
+            let open = self.quotes.as_ref().and_then(Quotes::open_quote);
+            let longer = format!("what is read as one row is longer than {most} MiB");
+            return Err(io::Error::other(open.map_or(longer.clone(), |open| format!("{open}, and {longer}"))));
         }
         Ok(read)
     }
