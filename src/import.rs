@@ -162,7 +162,7 @@ impl Counts {
             chunks_cached: self.chunks_cached,
             texts_truncated: self.texts_truncated,
             seconds: self.seconds,
-            embedding_seconds: 0.0,
+            ..AddReport::default()
         }
     }
 }
@@ -484,26 +484,22 @@ fn too_many(most: u64, last: &Rejected) -> Error {
 impl Along for Run<'_> {
     fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
         let mut state = self.state();
-        // Those of the reader are known already; these were refused by the collection.
-        let refused = std::mem::take(&mut report.rejected);
-        let mut reasons: HashMap<&str, VecDeque<&str>> = HashMap::new();
-        for refused in &refused {
-            reasons.entry(refused.source.as_str()).or_default().push_back(refused.reason.as_str());
-        }
+        let mut reasons = refused_documents(report);
+        let mut place = 0;
         while state.committed < taken {
             let Some(InFlight { next, row }) = state.in_flight.pop_front() else { break };
             state.committed += 1;
             state.position = next;
             let bad = match row {
-                Err(bad) => {
-                    reasons.get_mut(bad.rejected().source.as_str()).map(VecDeque::pop_front);
-                    Some(bad)
+                Err(bad) => Some(bad),
+                Ok(id) => {
+                    place += 1;
+                    reasons.remove(&(place - 1)).map(|reason| {
+                        state.rejected += 1;
+                        let (source, row) = (self.identity.path.clone(), next.rows);
+                        BadRow { source, row, column: None, value: Some(id.into()), reason }
+                    })
                 }
-                Ok(id) => reasons.get_mut(id.as_str()).and_then(VecDeque::pop_front).map(|reason| {
-                    state.rejected += 1;
-                    let (source, row) = (self.identity.path.clone(), next.rows);
-                    BadRow { source, row, column: None, value: Some(id.as_str().into()), reason: reason.to_owned() }
-                }),
             };
             if let Some(bad) = bad {
                 state.rejects.write(&bad)?;
@@ -524,6 +520,13 @@ impl Along for Run<'_> {
         state.written = Some(Instant::now());
         Ok(vec![self.edit(&state, report, false)?])
     }
+}
+
+/// Why the collection refused which documents of the batch. What the reader refused is known already, and stands before.
+fn refused_documents(report: &mut AddReport) -> HashMap<usize, String> {
+    let (mut refused, places) = (std::mem::take(&mut report.rejected), std::mem::take(&mut report.places));
+    let of_documents = refused.split_off(refused.len() - places.len().min(refused.len()));
+    places.into_iter().zip(of_documents).map(|(place, refused)| (place, refused.reason)).collect()
 }
 
 /// Refuses to write rejected rows over something else, such as the file that is imported: one that is there must be empty, or

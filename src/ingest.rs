@@ -243,13 +243,14 @@ fn read_batch<'a>(
     }
     // That may have taken minutes, in which another writer may have ended a snapshot.
     let (parts, snapshot) = parts.pinned()?;
-    let of_each = |examined: Examined| (examined.document.id.clone(), prepare(parts, &snapshot, examined));
+    let of_each =
+        |examined: Examined| (examined.document.id.clone(), examined.place, prepare(parts, &snapshot, examined));
     let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
     let mut prepared = Vec::with_capacity(outcomes.len());
-    for (id, outcome) in outcomes {
+    for (id, place, outcome) in outcomes {
         match outcome {
             Ok(document) => prepared.push(document),
-            Err(error) => reject(report, &id, error)?,
+            Err(error) => reject(report, &id, place, error)?,
         }
     }
     report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
@@ -261,28 +262,29 @@ fn read_batch<'a>(
 fn changed(examined: Vec<(DocumentId, Result<Examined>)>, report: &mut AddReport) -> Result<Vec<Examined>> {
     let mut latest: HashMap<DocumentId, [u8; 16]> = HashMap::new();
     let mut changed = Vec::with_capacity(examined.len());
-    for (id, outcome) in examined {
+    for (place, (id, outcome)) in examined.into_iter().enumerate() {
         match outcome {
             Ok(document) => {
                 let before = latest.insert(id, document.digest).or(document.stored);
                 if before == Some(document.digest) {
                     report.unchanged += 1;
                 } else {
-                    changed.push(document);
+                    changed.push(Examined { place, ..document });
                 }
             }
-            Err(error) => reject(report, &id, error)?,
+            Err(error) => reject(report, &id, place, error)?,
         }
     }
     Ok(changed)
 }
 
 /// A bad document is listed and the rest goes on; every other error ends the batch.
-fn reject(report: &mut AddReport, id: &DocumentId, error: Error) -> Result<()> {
+fn reject(report: &mut AddReport, id: &DocumentId, place: usize, error: Error) -> Result<()> {
     if !is_of_a_document(&error) {
         return Err(error);
     }
     report.rejected.push(Rejected { source: id.to_string(), reason: error.to_string() });
+    report.places.push(place);
     Ok(())
 }
 
@@ -335,6 +337,8 @@ fn forecast(snapshot: &Snapshot, prepared: &[Prepared], report: &mut AddReport) 
 /// A document that may be stored, and the digest of the one that is.
 struct Examined {
     document: Document,
+    /// Which one of its batch.
+    place: usize,
     metadata: Map<String, Value>,
     digest: [u8; 16],
     stored: Option<[u8; 16]>,
@@ -343,6 +347,7 @@ struct Examined {
 /// A document ready for the model: chunked, with the vectors that can be kept.
 struct Prepared {
     document: Document,
+    place: usize,
     metadata: Map<String, Value>,
     digest: [u8; 16],
     chunks: Vec<PreparedChunk>,
@@ -400,7 +405,7 @@ fn examine(parts: &Parts, snapshot: &Snapshot, mut document: Document) -> Result
     if stored.is_some_and(|stored| stored != digest) {
         refuse_other_file(snapshot, id, &metadata)?;
     }
-    Ok(Examined { document, metadata, digest, stored })
+    Ok(Examined { document, place: 0, metadata, digest, stored })
 }
 
 /// A document brings a vector for each further space that is external, for no other, and one for the default space if it
@@ -460,7 +465,7 @@ fn refuse_other_file(snapshot: &Snapshot, id: &DocumentId, metadata: &Map<String
 
 /// Chunks a document, and finds the vectors that can be kept.
 fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Prepared> {
-    let Examined { document, metadata, digest, stored } = examined;
+    let Examined { document, place, metadata, digest, stored } = examined;
     let embedder = reader_of(parts, &document)?;
     let splitter = embedder.as_deref().map(|embedder| Splitter::new(parts, embedder, &document));
     let mut chunks = split(parts, splitter.as_ref(), &document)?;
@@ -469,7 +474,7 @@ fn prepare(parts: &Parts, snapshot: &Snapshot, examined: Examined) -> Result<Pre
     if stored.is_some() && !is_external {
         reuse_vectors(parts, snapshot, splitter.as_ref(), &document.id, &mut chunks)?;
     }
-    Ok(Prepared { document, metadata, digest, chunks, is_external })
+    Ok(Prepared { document, place, metadata, digest, chunks, is_external })
 }
 
 /// The model that reads a document for the default space; `None` where it brings its vector there.
@@ -753,10 +758,10 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
                     rows.by_ref().take(document.to_embed(space).count()).collect()
                 };
                 let own = vectors.iter_mut().enumerate().map(of_space).collect();
-                let id = document.document.id.clone();
+                let (id, place) = (document.document.id.clone(), document.place);
                 match assemble(parts, document, own) {
                     Ok(operation) => operations.push(operation),
-                    Err(error) => reject(report, &id, error)?,
+                    Err(error) => reject(report, &id, place, error)?,
                 }
             }
             Ok(operations)
@@ -764,7 +769,7 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
         Err(error) if !is_of_a_document(&error) => Err(error),
         Err(error) => match prepared.as_slice() {
             [] => Err(error),
-            [document] => reject(report, &document.document.id, error).map(|()| Vec::new()),
+            [document] => reject(report, &document.document.id, document.place, error).map(|()| Vec::new()),
             [..] => {
                 let mut operations = Vec::with_capacity(prepared.len());
                 let before = report.rejected.len();
@@ -823,7 +828,7 @@ fn embed_in(parts: &Parts, space: &Space, prepared: &[Prepared]) -> Result<Embed
 }
 
 fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> {
-    let Prepared { document, metadata, digest, chunks, is_external: _ } = prepared;
+    let Prepared { document, place: _, metadata, digest, chunks, is_external: _ } = prepared;
     let mut made: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
     let mut new_chunks = Vec::with_capacity(chunks.len());
     for PreparedChunk { chunk, input: _, vectors: known } in chunks {

@@ -677,6 +677,10 @@ pub struct AddReport {
     /// Chunks that were in no replaced document, and whose text some model of this identity had embedded before, in whatever
     /// document and collection: their vectors came from the database's cache.
     pub chunks_cached: u64,
+    /// Of the last rejections as many as there are here, which documents of their batch they were: an id may come twice.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub places: Vec<usize>,
 }
 
 impl AddReport {
@@ -694,6 +698,7 @@ impl AddReport {
             seconds,
             embedding_seconds,
             chunks_cached,
+            mut places,
         } = other;
         self.added += added;
         self.replaced += replaced;
@@ -706,6 +711,7 @@ impl AddReport {
         self.seconds += seconds;
         self.embedding_seconds += embedding_seconds;
         self.chunks_cached += chunks_cached;
+        self.places.append(&mut places);
     }
 }
 

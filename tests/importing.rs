@@ -377,6 +377,30 @@ fn a_quote_that_nothing_closes_swallows_no_rows_but_refuses_the_file() {
 }
 
 #[test]
+fn of_two_rows_of_one_id_the_one_that_is_refused_is_named() {
+    let folder = folder();
+    let (file, rejects) = (folder.path().join("rows.jsonl"), folder.path().join("bad.jsonl"));
+    let rows = [
+        "{\"id\":\"a\",\"vector\":[1,2]}",
+        "nonsense",
+        "{\"id\":\"a\",\"vector\":[1,2,3]}",
+        "{\"id\":\"1\",\"vector\":[1,2]}",
+        "{\"id\":1,\"vector\":[1]}",
+        "{\"id\":\"a\",\"vector\":[3,4]}",
+    ];
+    fs::write(&file, rows.join("\n")).unwrap();
+    let collection = points(2);
+    let options = ImportOptions { rejects: Some(rejects.clone()), ..ImportOptions::default() };
+    let imported = collection.import(&file, &options).unwrap();
+    assert_eq!(counts(&imported), [2, 1, 0, 3]);
+    let text = fs::read_to_string(&rejects).unwrap();
+    let bad: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<_> = bad.iter().map(|bad| bad["row"].as_u64().unwrap()).collect();
+    assert_eq!(rows, [2, 3, 5], "{text}");
+    assert!(bad[1]["reason"].as_str().unwrap().contains('3') && bad[2]["reason"].as_str().unwrap().contains('1'));
+}
+
+#[test]
 fn filters_see_the_types_of_columns() {
     let collection = points(4);
     collection.import_parquet(table("arrow.parquet")).unwrap();

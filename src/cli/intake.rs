@@ -227,6 +227,7 @@ pub(crate) fn describe(report: &AddReport) -> String {
         seconds,
         embedding_seconds: _,
         chunks_cached,
+        places: _,
     } = report;
     let mut parts = Vec::new();
     let outcomes = [(*added, "added"), (*replaced, "replaced"), (*unchanged, "unchanged"), (*removed, "removed")];

@@ -165,6 +165,7 @@ impl UpToHere {
         self.taken += taken;
         self.report.take_up(report.clone());
         report.rejected.clear();
+        report.places.clear();
         let edits = along.edits(self.taken, &mut self.report, !operations.is_empty())?;
         if !operations.is_empty() || !edits.is_empty() {
             write(parts, &operations, &Alongside::ledger(edits))?;

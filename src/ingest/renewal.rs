@@ -177,7 +177,7 @@ impl<'a> Renewal<'a> {
         let mut chunks = split(self.to, splitter.as_ref(), &document)?;
         self.keep_vectors(&original, &document, &mut chunks);
         let is_external = brings_all(self.to, &document);
-        Ok(Prepared { document, metadata, digest, chunks, is_external })
+        Ok(Prepared { document, place: 0, metadata, digest, chunks, is_external })
     }
 
     /// Chunks that read as one that is there keep its vectors, in spaces of the same model.
