@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,8 @@ pub struct ImportOptions<'a> {
     /// Reads the file from its beginning even where it, or a part of it, is imported already.
     pub again: bool,
     /// A file of JSON Lines for the rows that are no documents: `{"source", "row", "column", "value", "reason"}`. An import
-    /// that goes on adds to it; another begins it anew, or adds to it where `append` is set.
+    /// that goes on adds to it, and to what others wrote there meanwhile; another begins it anew, or adds to it where
+    /// `append` is set.
     pub rejects: Option<PathBuf>,
     /// The rejects of this file are added to those of others.
     pub append: bool,
@@ -97,7 +98,7 @@ struct Record {
     position: Position,
     done: bool,
     counts: Counts,
-    /// The file of rejects and how long it was, so that a run that goes on drops what was written after.
+    /// The file of rejects, so that a run that goes on drops what was written after; and how long it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rejects: Option<(PathBuf, u64)>,
 }
@@ -189,7 +190,7 @@ pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_
     let mut table = Table::open(path, &name, table_options(parts, options))?;
     let (position, counts) = before.as_ref().map(|record| (record.position, record.counts.clone())).unwrap_or_default();
     table.skip_to(position)?;
-    let rejects = Rejects::open(options, before.as_ref().and_then(|record| record.rejects.as_ref()))?;
+    let rejects = Rejects::open(options, before.as_ref(), path)?;
     let types = table.types();
     let run = Run {
         key,
@@ -552,6 +553,34 @@ fn refuse_other_content(path: &Path) -> Result<()> {
     )))
 }
 
+/// Takes out of a file of rejected rows those of these sources behind row `rows`, and a last line that was cut off. What
+/// another import wrote into it meanwhile stays, before and behind. A file that has none of them is left as it is.
+fn keep_others(path: &Path, sources: &[String], rows: u64) -> std::io::Result<()> {
+    #[derive(Deserialize)]
+    struct Written {
+        source: String,
+        row: u64,
+    }
+    let is_kept = |line: &[u8]| {
+        let written: Option<Written> = serde_json::from_slice(line).ok();
+        line.ends_with(b"\n") && written.is_none_or(|written| written.row <= rows || !sources.contains(&written.source))
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    let mut kept = BufWriter::new(File::create(&partial)?);
+    let (mut lines, mut line, mut dropped) = (BufReader::new(File::open(path)?), Vec::new(), false);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        match is_kept(&line) {
+            true => kept.write_all(&line)?,
+            false => dropped = true,
+        }
+        line.clear();
+    }
+    kept.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    // The file that is open elsewhere, or linked to, stays that file where nothing is to be done.
+    if dropped { std::fs::rename(&partial, path) } else { std::fs::remove_file(&partial) }
+}
+
 /// The file of rejected rows.
 struct Rejects {
     path: PathBuf,
@@ -560,23 +589,25 @@ struct Rejects {
 }
 
 impl Rejects {
-    /// Opens it; where the import goes on, cut to what belongs to the rows before.
-    fn open(options: &ImportOptions<'_>, before: Option<&(PathBuf, u64)>) -> Result<Self> {
+    /// Opens it; where the import goes on, without its own rows behind the position, which come again.
+    fn open(options: &ImportOptions<'_>, before: Option<&Record>, source: &Path) -> Result<Self> {
         let Some(path) = &options.rejects else { return Ok(Self { path: PathBuf::new(), file: None, bytes: 0 }) };
         let cannot = |error| Error::io(path, error);
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(cannot)?;
         let full = path.canonicalize().map_err(cannot)?;
-        let there = file.metadata().map_err(cannot)?.len();
         refuse_other_content(path)?;
-        let bytes = match before {
-            Some((before, bytes)) if *before == full => (*bytes).min(there),
-            _ if options.append => there,
-            _ => 0,
-        };
-        file.set_len(bytes).map_err(cannot)?;
-        let mut file = BufWriter::new(file);
-        file.seek(SeekFrom::Start(bytes)).map_err(cannot)?;
-        Ok(Self { path: full, file: Some(file), bytes })
+        match before {
+            Some(record) if record.rejects.as_ref().is_some_and(|(before, _)| *before == full) => {
+                drop(file);
+                let sources = [record.identity.path.clone(), source.to_string_lossy().into_owned()];
+                keep_others(&full, &sources, record.position.rows).map_err(cannot)?;
+            }
+            _ if options.append => drop(file),
+            _ => file.set_len(0).map_err(cannot)?,
+        }
+        let mut file = OpenOptions::new().write(true).open(&full).map_err(cannot)?;
+        let bytes = file.seek(SeekFrom::End(0)).map_err(cannot)?;
+        Ok(Self { path: full, file: Some(BufWriter::new(file)), bytes })
     }
 
     fn write(&mut self, bad: &BadRow) -> Result<()> {

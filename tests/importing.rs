@@ -401,6 +401,39 @@ fn of_two_rows_of_one_id_the_one_that_is_refused_is_named() {
 }
 
 #[test]
+fn an_import_that_goes_on_keeps_what_another_one_rejected() {
+    let folder = folder();
+    let (first, second) = (folder.path().join("first.csv"), folder.path().join("second.csv"));
+    let rejects = folder.path().join("bad.jsonl");
+    let row = |n: u32| if n.is_multiple_of(3) { format!("{n},\n") } else { format!("{n},Row {n} is here.\n") };
+    let rows = |count: u32| "id,text\n".to_owned() + &(1..=count).map(row).collect::<String>();
+    fs::write(&first, rows(3_000)).unwrap();
+    fs::write(&second, rows(9)).unwrap();
+    let collection = notes().1;
+    let stop = AtomicBool::new(false);
+    let show = |_: &ImportProgress| stop.store(true, Ordering::Relaxed);
+    let to_rejects = || ImportOptions { rejects: Some(rejects.clone()), ..ImportOptions::default() };
+    let begun = collection
+        .import(&first, &ImportOptions { progress: Some(&show), cancel: Some(&stop), ..to_rejects() })
+        .unwrap();
+    assert!((1..3_000).contains(&begun.rows), "{}", begun.rows);
+    collection.import(&second, &ImportOptions { append: true, ..to_rejects() }).unwrap();
+    // What a killed run wrote behind its last position, to the middle of a line, comes again.
+    let text = fs::read_to_string(&rejects).unwrap();
+    let ahead = text.lines().next().unwrap().replace("\"row\":3,", "\"row\":2997,");
+    fs::write(&rejects, format!("{text}{ahead}\n{}", &ahead[..ahead.len() / 2])).unwrap();
+    collection.import(&first, &to_rejects()).unwrap();
+    let text = fs::read_to_string(&rejects).unwrap();
+    let of = |file: &str| {
+        let bad = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let bad = bad.filter(|bad| bad["source"].as_str().unwrap().ends_with(file));
+        bad.map(|bad| bad["row"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("first.csv"), (1..=1_000).map(|n| n * 3).collect::<Vec<_>>());
+    assert_eq!(of("second.csv"), [3, 6, 9]);
+}
+
+#[test]
 fn filters_see_the_types_of_columns() {
     let collection = points(4);
     collection.import_parquet(table("arrow.parquet")).unwrap();
