@@ -49,6 +49,25 @@ pub struct ImportOptions<'a> {
     pub cancel: Option<&'a AtomicBool>,
 }
 
+impl ImportOptions<'_> {
+    /// Looks whether rejected rows can be written where they are to be: for whoever makes a collection for the import, and
+    /// would rather make none. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be made or written to; [`Error::InvalidInput`] where it holds something else than
+    /// rejected rows.
+    pub fn check_rejects(&self) -> Result<()> {
+        let Some(path) = &self.rejects else { return Ok(()) };
+        let cannot = |error| Error::io(path, error);
+        if !path.exists() {
+            OpenOptions::new().create_new(true).write(true).open(path).map_err(cannot)?;
+            return std::fs::remove_file(path).map_err(cannot);
+        }
+        OpenOptions::new().write(true).open(path).map_err(cannot)?;
+        refuse_other_content(path)
+    }
+}
+
 /// How far an import is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImportProgress {

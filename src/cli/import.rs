@@ -20,7 +20,7 @@ mod rows {
     use anyhow::Result;
     use indicatif::ProgressBar;
     use quiverdb::formats::columns::{ColumnMap, Table, TableOptions, Vectors};
-    use quiverdb::{Collection, CollectionConfig, ImportOptions, ImportProgress, ImportReport, SpaceConfig};
+    use quiverdb::{Collection, CollectionConfig, Database, ImportOptions, ImportProgress, ImportReport, SpaceConfig};
 
     use crate::cli::args::Import;
     use crate::cli::intake::describe;
@@ -38,7 +38,31 @@ mod rows {
         // Before the database, so that a mistyped path or map does not make one.
         let files = files(&arguments.files)?;
         let map = ColumnMap::parse(&arguments.map.join(","))?;
-        let collection = target(session, arguments, &files, &map)?;
+        let options = ImportOptions {
+            map,
+            no_header: arguments.no_header,
+            again: arguments.again,
+            rejects: arguments.rejects.clone(),
+            rejects_max: arguments.max_rejects,
+            ..ImportOptions::default()
+        };
+        options.check_rejects()?;
+        let (collection, made_in) = target(session, arguments, &files, &options.map)?;
+        let imported = import_all(&collection, &files, &options);
+        // What brought nothing in leaves nothing behind.
+        if let (Some(database), true) = (made_in.filter(|_| imported.is_err()), collection.count()? == 0) {
+            database.drop_collection(&arguments.target.collection)?;
+        }
+        let (all, interrupted) = imported?;
+        finish(session, arguments, &collection, &all, interrupted)
+    }
+
+    /// Imports file after file; returns the sum of the reports, and whether Ctrl-C cut it short.
+    fn import_all(
+        collection: &Collection,
+        files: &[PathBuf],
+        options: &ImportOptions<'_>,
+    ) -> Result<(ImportReport, bool)> {
         let cancel = progress::stop_on_ctrl_c();
         let mut all: Option<ImportReport> = None;
         let mut interrupted = false;
@@ -46,14 +70,12 @@ mod rows {
             let bar = progress::spinner("reading");
             let show = |progress: &ImportProgress| say(&bar, progress);
             let options = ImportOptions {
-                map: map.clone(),
-                no_header: arguments.no_header,
-                again: arguments.again,
-                rejects: arguments.rejects.clone(),
+                map: options.map.clone(),
+                rejects: options.rejects.clone(),
                 append: index > 0,
-                rejects_max: arguments.max_rejects,
                 progress: Some(&show),
                 cancel: Some(cancel),
+                ..*options
             };
             let imported = collection.import(file, &options);
             bar.finish_and_clear();
@@ -66,7 +88,7 @@ mod rows {
             }
         }
         progress::stop_listening();
-        finish(session, arguments, &collection, &all.unwrap_or_default(), interrupted)
+        Ok((all.unwrap_or_default(), interrupted))
     }
 
     fn finish(
@@ -112,8 +134,13 @@ mod rows {
         Ok(files)
     }
 
-    /// The collection, or one that is made for the first file.
-    fn target(session: &Session, arguments: &Import, files: &[PathBuf], map: &ColumnMap) -> Result<Collection> {
+    /// The collection, or one that is made for the first file, and then the database that it was made in.
+    fn target(
+        session: &Session,
+        arguments: &Import,
+        files: &[PathBuf],
+        map: &ColumnMap,
+    ) -> Result<(Collection, Option<Database>)> {
         let name = &arguments.target.collection;
         let model = match (&arguments.model, &arguments.backend) {
             (Some(model), backend) => Some(backend.model(model)?),
@@ -124,7 +151,7 @@ mod rows {
             (None, _) => None,
         };
         if session.has_collection(name)? {
-            return session.collection_or_new(name, model.as_deref());
+            return Ok((session.collection_or_new(name, model.as_deref())?, None));
         }
         let mut config = CollectionConfig::new();
         // All files, so that one that is none is known before anything is made.
@@ -140,7 +167,8 @@ mod rows {
                 config = configured(config, model.as_deref(), &vectors, name);
             }
         }
-        Ok(session.existing_or_new(name, &config)?.collection_with(name, config)?)
+        let database = session.existing_or_new(name, &config)?;
+        Ok((database.collection_with(name, config)?, Some(database)))
     }
 
     /// Vectors that rows bring need a space of their own.

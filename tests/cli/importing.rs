@@ -73,6 +73,28 @@ fn what_cannot_be_imported_makes_no_database() {
 }
 
 #[test]
+fn an_import_that_brought_nothing_in_leaves_no_collection() {
+    let shell = Shell::new();
+    shell.feed(&["add", "-"], "{\"id\": 1, \"text\": \"One.\"}\n").expect(0);
+    shell.write("mine.txt", "mine");
+    shell.write("bad.csv", "id,text\n1,\n2,\n");
+    let good = table("pandas.csv");
+    shell.run(&["import", "-c", "new", &good, "--rejects", "none/bad.jsonl"]).expect_refusal(1, &["none/bad.jsonl"]);
+    shell.run(&["import", "-c", "new", &good, "--rejects", "mine.txt"]).expect_refusal(2, &["something else"]);
+    shell.run(&["import", "-c", "new", "bad.csv", "--max-rejects", "0"]).expect_refusal(2, &["--max-rejects"]);
+    let names = || {
+        let collections = shell.json(&["collections", "--json"]);
+        let collections = collections.as_array().unwrap().clone();
+        collections.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["default"]);
+    assert!(!exists(&shell.path("none")));
+    // What is in stays, and so does a collection that was there.
+    shell.run(&["import", "-c", "new", &good, "bad.csv", "--max-rejects", "0"]).expect_refusal(2, &["--max-rejects"]);
+    assert_eq!(names(), ["default", "new"]);
+}
+
+#[test]
 fn files_of_rows_in_a_folder_are_added_and_searched() {
     let shell = Shell::new();
     shell.write_docs();
