@@ -546,7 +546,8 @@ impl Collection {
 
     /// Imports a file of rows: Parquet, Arrow IPC (file or stream), CSV, or JSON Lines, the last two also compressed with gzip
     /// or Zstandard. Each row is a document; [`ImportOptions::map`] says which column is its id, its text, its vector, and
-    /// every other column is metadata with its type. A row without an id is called after its file and number: `rows.csv#7`.
+    /// every other column is metadata with its type. A row without an id is called after its file and number: `rows.csv#7`;
+    /// such rows of another file of that name are refused while the first one is there.
     ///
     /// With each batch the position is committed, so that each row gets in exactly once: an import that was killed goes on
     /// behind the last row that is in, a finished one does nothing, and a file that has changed (another size, time of

@@ -24,7 +24,7 @@ use crate::ingest::{AddOptions, Along, add_along, write};
 use crate::moment::changed_at;
 use crate::parts::Parts;
 use crate::types::{AddReport, Document, Rejected};
-use crate::{Error, Result};
+use crate::{DocumentId, Error, Result};
 
 /// How a file is imported.
 #[derive(Default)]
@@ -65,6 +65,35 @@ impl ImportOptions<'_> {
         }
         OpenOptions::new().write(true).open(path).map_err(cannot)?;
         refuse_other_content(path)
+    }
+
+    /// Looks whether rows of two of these files would have the same ids, because the files have the same name and rows without an
+    /// id. Of files of one name the first thousand rows are read, of CSV all; of others nothing. Imported one by one, such files
+    /// are refused as well, but the rows of the first one are in by then.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where it is so, naming both; as [`Table::next_row`].
+    pub fn check_names<P: AsRef<Path>>(&self, files: &[P]) -> Result<()> {
+        let mut by_name: BTreeMap<_, Vec<&Path>> = BTreeMap::new();
+        for file in files {
+            by_name.entry(file.as_ref().file_name().unwrap_or_default()).or_default().push(file.as_ref());
+        }
+        for (name, files) in by_name.into_iter().filter(|(_, files)| files.len() > 1) {
+            let name = name.to_string_lossy();
+            let mut before: Option<&Path> = None;
+            for file in files {
+                let table = TableOptions { map: self.map.clone(), no_header: self.no_header, spaces: Vec::new() };
+                // One that cannot be opened is told of by its import, which knows the collection's spaces, too.
+                let Ok(mut table) = Table::open(file, &name, table) else { continue };
+                if !table.names_rows()? {
+                    continue;
+                }
+                if let Some(before) = before.replace(file) {
+                    return Err(same_names(&name, before, file));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +241,7 @@ pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_
     let rejects = Rejects::open(options, before.as_ref(), path)?;
     let types = table.types();
     let run = Run {
+        claim: Claim::of(parts, &name, &identity)?,
         key,
         identity,
         counts,
@@ -316,8 +346,65 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Which file's rows are called after it in a collection: those of another file of that name would replace them.
+struct Claim {
+    name: String,
+    key: Vec<u8>,
+    /// Of another file that is still there, as are its rows.
+    other: Option<Claimed>,
+}
+
+/// A claim as the ledger keeps it: the file, and a row that is called after it.
+#[derive(Serialize, Deserialize)]
+struct Claimed {
+    version: u32,
+    path: String,
+    row: u64,
+}
+
+impl Claim {
+    fn of(parts: &Arc<Parts>, name: &str, identity: &Identity) -> Result<Self> {
+        let digest = hex(&Sha256::digest(name.as_bytes()));
+        let key = format!("rows/{}", &digest[..32]).into_bytes();
+        let claimed: Option<Claimed> = parts.ledger(&key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let claimed = claimed.filter(|claimed| claimed.version == VERSION && claimed.path != identity.path);
+        // A file that was moved is the same file, and rows that were deleted are in nobody's way.
+        let claimed = claimed.filter(|claimed| Path::new(&claimed.path).is_file());
+        let other = match claimed {
+            Some(claimed) => {
+                let row = DocumentId::Text(format!("{name}#{}", claimed.row));
+                parts.pinned()?.1.digest(&row)?.map(|_| claimed)
+            }
+            None => None,
+        };
+        Ok(Self { name: name.to_owned(), key, other })
+    }
+
+    fn refusal(&self, identity: &Identity) -> Option<Error> {
+        let other = self.other.as_ref()?;
+        Some(same_names(&self.name, Path::new(&other.path), Path::new(&identity.path)))
+    }
+
+    fn edit(&self, identity: &Identity, named: Option<u64>) -> Result<Option<LedgerEdit>> {
+        let Some(row) = named else { return Ok(None) };
+        let claimed = Claimed { version: VERSION, path: identity.path.clone(), row };
+        Ok(Some(LedgerEdit::put(self.key.clone(), json(&claimed)?)))
+    }
+}
+
+/// That rows of two files would have the same ids.
+fn same_names(name: &str, one: &Path, other: &Path) -> Error {
+    let (one, other) = (one.display(), other.display());
+    Error::invalid(format!(
+        "{one} and {other} have the same name, and rows without an id are called after it (`{name}#7`): those of one file \
+         would replace those of the other. Say which column is the id (--map id=COLUMN), rename a file, or import it into \
+         another collection"
+    ))
+}
+
 /// One run of an import.
 struct Run<'a> {
+    claim: Claim,
     key: Vec<u8>,
     identity: Identity,
     /// Of earlier runs.
@@ -344,6 +431,8 @@ struct State {
     failed: Option<Error>,
     /// Whether it ended at the end.
     exhausted: bool,
+    /// The first row of this run that is called after the file.
+    named: Option<u64>,
 }
 
 struct InFlight {
@@ -364,6 +453,7 @@ impl State {
             written: None,
             failed: None,
             exhausted: false,
+            named: None,
         }
     }
 }
@@ -428,6 +518,13 @@ impl Run<'_> {
             }
         };
         let mut state = self.state();
+        if row.is_named_by_row {
+            if let Some(error) = self.claim.refusal(&self.identity) {
+                state.failed = Some(error);
+                return None;
+            }
+            state.named.get_or_insert(row.next.rows);
+        }
         let (loaded, in_flight) = match row.document {
             Ok(document) => {
                 let id = document.id.to_string();
@@ -448,7 +545,7 @@ impl Run<'_> {
     /// The last record: all is in.
     fn finish(&self, parts: &Arc<Parts>, report: &AddReport, types: BTreeMap<String, String>) -> Result<()> {
         self.state().rejects.flush()?;
-        let mut edits = vec![self.edit(&self.state(), report, true)?];
+        let mut edits = self.position(&self.state(), report, true)?;
         if let Some(columns) = Columns::read(parts)?.with(types) {
             edits.push(LedgerEdit::put(COLUMNS_KEY, json(&columns)?));
         }
@@ -456,7 +553,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn edit(&self, state: &State, report: &AddReport, done: bool) -> Result<LedgerEdit> {
+    fn position(&self, state: &State, report: &AddReport, done: bool) -> Result<Vec<LedgerEdit>> {
         let run = AddReport { seconds: self.start.elapsed().as_secs_f64(), rejected: Vec::new(), ..report.clone() };
         let record = Record {
             version: VERSION,
@@ -466,7 +563,9 @@ impl Run<'_> {
             counts: self.counts.with(&run, state.rejected_until_now()),
             rejects: state.rejects.length(),
         };
-        Ok(LedgerEdit::put(self.key.clone(), json(&record)?))
+        let mut edits = vec![LedgerEdit::put(self.key.clone(), json(&record)?)];
+        edits.extend(self.claim.edit(&self.identity, state.named)?);
+        Ok(edits)
     }
 
     /// An error with what is in nevertheless.
@@ -538,7 +637,7 @@ impl Along for Run<'_> {
         }
         state.rejects.flush()?;
         state.written = Some(Instant::now());
-        Ok(vec![self.edit(&state, report, false)?])
+        self.position(&state, report, false)
     }
 }
 

@@ -434,6 +434,35 @@ fn an_import_that_goes_on_keeps_what_another_one_rejected() {
 }
 
 #[test]
+fn rows_without_ids_of_two_files_of_one_name_never_replace_each_other() {
+    let folder = folder();
+    let path = |place: &str| folder.path().join(place).join("x.csv");
+    for (place, rows) in [("a", "text\nOne.\nTwo.\n"), ("b", "text\nThree.\n"), ("c", "id,text\n7,Seven.\n,None.\n")] {
+        fs::create_dir(folder.path().join(place)).unwrap();
+        fs::write(path(place), rows).unwrap();
+    }
+    let collection = notes().1;
+    collection.import(path("a"), &ImportOptions::default()).unwrap();
+    for place in ["b", "c"] {
+        let refused = collection.import(path(place), &ImportOptions::default()).unwrap_err().to_string();
+        let words = ["a/x.csv", &format!("{place}/x.csv"), "--map id=COLUMN"];
+        assert!(words.iter().all(|word| refused.contains(*word)), "{refused}");
+    }
+    assert_eq!(collection.get("x.csv#1").unwrap().unwrap().text, "One.");
+    let files = [path("b"), path("c")];
+    assert!(ImportOptions::default().check_names(&files).is_err());
+    let map = ImportOptions { no_header: true, ..mapped("id=column1,text=column1") };
+    map.check_names(&[path("a"), path("b")]).unwrap();
+    ImportOptions::default().check_names(&[path("a"), folder.path().join("y.csv")]).unwrap();
+    // The same file again is no other one, nor is one that was moved.
+    fs::write(path("a"), "text\nOne.\nTwo.\nMore.\n").unwrap();
+    collection.import(path("a"), &ImportOptions::default()).unwrap();
+    fs::rename(path("a"), path("b")).unwrap();
+    let moved = collection.import(path("b"), &ImportOptions::default()).unwrap();
+    assert_eq!(counts(&moved), [0, 0, 3, 0]);
+}
+
+#[test]
 fn filters_see_the_types_of_columns() {
     let collection = points(4);
     collection.import_parquet(table("arrow.parquet")).unwrap();

@@ -47,6 +47,7 @@ mod rows {
             ..ImportOptions::default()
         };
         options.check_rejects()?;
+        options.check_names(&files)?;
         let (collection, made_in) = target(session, arguments, &files, &options.map)?;
         let imported = import_all(&collection, &files, &options);
         // What brought nothing in leaves nothing behind.

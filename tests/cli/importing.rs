@@ -95,6 +95,18 @@ fn an_import_that_brought_nothing_in_leaves_no_collection() {
 }
 
 #[test]
+fn two_files_of_one_name_without_ids_are_refused_before_anything_is_written() {
+    let shell = Shell::new();
+    shell.write("a/x.csv", "text,key\nOne.,1\n");
+    shell.write("b/x.csv", "text,key\nTwo.,2\n");
+    let refused = ["a/x.csv", "b/x.csv", "--map id=COLUMN"];
+    shell.run(&["import", "a/x.csv", "b/x.csv"]).expect_refusal(2, &refused);
+    assert!(!exists(&shell.path("quiver.db")));
+    let report = shell.json(&["import", "a/x.csv", "b/x.csv", "--map", "id=key", "--json"]);
+    assert_eq!((&report["added"], &report["replaced"]), (&json!(2), &json!(0)));
+}
+
+#[test]
 fn files_of_rows_in_a_folder_are_added_and_searched() {
     let shell = Shell::new();
     shell.write_docs();

@@ -161,6 +161,11 @@ impl RowReader {
         Ok(document)
     }
 
+    /// Whether a row has no id, and its document is called after the source and the row's number.
+    pub(super) fn names(&self, cells: &Cells<'_>) -> bool {
+        self.columns.id.is_none_or(|index| matches!(cells.value(index), Ok(Value::Null)))
+    }
+
     fn flaw(&self, index: usize, value: Option<&Value>, reason: impl Into<String>) -> Flaw {
         let column = self.names.get(index).cloned();
         Flaw { column, value: value.map(shortened), reason: reason.into() }

@@ -34,6 +34,8 @@ pub struct Row {
     pub document: std::result::Result<Document, BadRow>,
     /// Where the next row is.
     pub next: Position,
+    /// Whether the row has no id, so that its document is called after the file and the row: `name#7`.
+    pub is_named_by_row: bool,
 }
 
 /// How a file of rows is read.
@@ -163,6 +165,21 @@ impl Table {
         Ok(vectors)
     }
 
+    /// Whether one of its first thousand rows has no id, and is called after the file and the row. It stands behind it then.
+    ///
+    /// # Errors
+    /// As [`Table::next_row`].
+    pub fn names_rows(&mut self) -> Result<bool> {
+        for _ in 0..LOOKED_FOR_IN {
+            match self.next_row()? {
+                Some(row) if row.is_named_by_row => return Ok(true),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Ok(false)
+    }
+
     /// Goes on from a position that this file was read to before.
     ///
     /// # Errors
@@ -190,7 +207,7 @@ impl Table {
     /// # Errors
     /// [`Error::InvalidInput`] where the file is damaged here. There is no use in asking on.
     pub fn next_row(&mut self) -> Result<Option<Row>> {
-        let document = match &mut self.source {
+        let (document, is_named_by_row) = match &mut self.source {
             Source::Batches { batches, reader, batch, row } => {
                 while batch.as_ref().is_none_or(|batch| *row >= batch.num_rows()) {
                     let Some(next) = batches.next_batch() else { return Ok(None) };
@@ -200,7 +217,8 @@ impl Table {
                 self.position.rows += 1;
                 *row += 1;
                 let cells = Cells::Batch(batch, *row - 1);
-                super::guard::guarded(&self.place, || Ok(reader.read(&cells, self.position.rows)))?
+                let read = || Ok((reader.read(&cells, self.position.rows), reader.names(&cells)));
+                super::guard::guarded(&self.place, read)?
             }
             Source::Csv { csv, reader } => {
                 let Some(row) = csv.next_row()? else { return Ok(None) };
@@ -214,7 +232,7 @@ impl Table {
             }
         };
         let document = document.map_err(|flaw| flaw.at(&self.place, self.position.rows));
-        Ok(Some(Row { document, next: self.position }))
+        Ok(Some(Row { is_named_by_row: is_named_by_row && document.is_ok(), document, next: self.position }))
     }
 }
 
@@ -304,16 +322,31 @@ fn find_keys(file: &TextFile, options: &TableOptions, place: &str) -> Result<()>
 
 type Flawed = std::result::Result<Document, Flaw>;
 
-fn of_csv(row: CsvRow, reader: &RowReader, number: u64) -> Flawed {
+/// The document, and whether it is named by its row.
+fn of_csv(row: CsvRow, reader: &RowReader, number: u64) -> (Flawed, bool) {
     match row {
-        CsvRow::Uneven(fields) => Err(Flaw::of_row(format!("it has {fields} fields, and the header another number"))),
+        CsvRow::Uneven(fields) => {
+            (Err(Flaw::of_row(format!("it has {fields} fields, and the header another number"))), false)
+        }
         CsvRow::Values { values, lossy } => {
-            reader.read(&Cells::Values(&values), number).map(|document| marked(document, lossy))
+            let cells = Cells::Values(&values);
+            (reader.read(&cells, number).map(|document| marked(document, lossy)), reader.names(&cells))
         }
     }
 }
 
-fn of_line(line: &Line, map: &ColumnMap, name: &str, number: u64) -> Flawed {
+/// The same of a line.
+fn of_line(line: &Line, map: &ColumnMap, name: &str, number: u64) -> (Flawed, bool) {
+    let mut is_named_by_row = false;
+    let name = || {
+        is_named_by_row = true;
+        format!("{name}#{number}")
+    };
+    let document = in_line(line, map, name);
+    (document, is_named_by_row)
+}
+
+fn in_line(line: &Line, map: &ColumnMap, name: impl FnOnce() -> String) -> Flawed {
     let line = match line {
         Line::Text(line) => line,
         Line::TooLong(bytes) => {
@@ -326,7 +359,7 @@ fn of_line(line: &Line, map: &ColumnMap, name: &str, number: u64) -> Flawed {
     let flaw = |reason: String| Flaw { column: None, value: Some(shortened(&text.as_ref().into())), reason };
     let value =
         serde_json::from_str(&text).map_err(|error| flaw(format!("not valid JSON ({})", without_line(&error))))?;
-    let document = document(renamed(value, map), || format!("{name}#{number}")).map_err(flaw)?;
+    let document = document(renamed(value, map), name).map_err(flaw)?;
     Ok(marked(document, lossy))
 }
 
