@@ -126,6 +126,9 @@ pub struct ImportReport {
     pub resumed_after: u64,
     /// The file was imported already, and nothing was read.
     pub already_imported: bool,
+    /// What is odd about the file and no error, such as a column `embedding` that nothing maps to the vector.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Rejected rows that a report lists; all are in the file of rejects.
@@ -498,6 +501,7 @@ impl Run<'_> {
             rejected_rows: state.rejected_until_now(),
             resumed_after: self.begin.rows,
             already_imported: false,
+            notes: table.note().into_iter().collect(),
         })
     }
 

@@ -15,6 +15,7 @@ pub(crate) fn run(
 
 #[cfg(feature = "parquet")]
 mod rows {
+    use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
 
     use anyhow::Result;
@@ -48,8 +49,9 @@ mod rows {
         };
         options.check_rejects()?;
         options.check_names(&files)?;
-        let (collection, made_in) = target(session, arguments, &files, &options.map)?;
-        let imported = import_all(&collection, &files, &options);
+        let mut told = BTreeSet::new();
+        let (collection, made_in) = target(session, arguments, &files, &options.map, &mut told)?;
+        let imported = import_all(&collection, &files, &options, &mut told);
         // What brought nothing in leaves nothing behind.
         if let (Some(database), true) = (made_in.filter(|_| imported.is_err()), collection.count()? == 0) {
             database.drop_collection(&arguments.target.collection)?;
@@ -63,6 +65,7 @@ mod rows {
         collection: &Collection,
         files: &[PathBuf],
         options: &ImportOptions<'_>,
+        told: &mut BTreeSet<String>,
     ) -> Result<(ImportReport, bool)> {
         let cancel = progress::stop_on_ctrl_c();
         let mut all: Option<ImportReport> = None;
@@ -82,6 +85,7 @@ mod rows {
             bar.finish_and_clear();
             let imported = imported?;
             tell(&imported, file);
+            imported.notes.iter().for_each(|sentence| tell_once(sentence, told));
             all = Some(all.map_or(imported.clone(), |before| sum(before, imported)));
             if cancel.load(std::sync::atomic::Ordering::Relaxed) {
                 interrupted = true;
@@ -141,6 +145,7 @@ mod rows {
         arguments: &Import,
         files: &[PathBuf],
         map: &ColumnMap,
+        told: &mut BTreeSet<String>,
     ) -> Result<(Collection, Option<Database>)> {
         let name = &arguments.target.collection;
         let model = match (&arguments.model, &arguments.backend) {
@@ -161,6 +166,8 @@ mod rows {
             let mut table = Table::open(file, "rows", options)?;
             let exported = if index == 0 && model.is_none() { table.config()? } else { None };
             let vectors = table.vectors()?;
+            // Before a million rows are embedded.
+            table.note().iter().for_each(|sentence| tell_once(sentence, told));
             if let Some(exported) = exported {
                 note(&format!("collection `{name}` is made as the one was that this is an export of"));
                 config = exported;
@@ -225,6 +232,13 @@ mod rows {
         }
     }
 
+    /// What holds for many files is said once.
+    fn tell_once(sentence: &str, told: &mut BTreeSet<String>) {
+        if told.insert(sentence.to_owned()) {
+            note(sentence);
+        }
+    }
+
     fn list_rejected(all: &ImportReport, arguments: &Import) {
         for entry in all.report.rejected.iter().take(REJECTED_SHOWN_MAX) {
             note(&format!("rejected {}: {}", harmless(&entry.source), harmless(&entry.reason)));
@@ -255,6 +269,7 @@ mod rows {
         all.rejected_rows += next.rejected_rows;
         all.resumed_after += next.resumed_after;
         all.already_imported &= next.already_imported;
+        all.notes.extend(next.notes.into_iter().filter(|sentence| !all.notes.contains(sentence)).collect::<Vec<_>>());
         all
     }
 }

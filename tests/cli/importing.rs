@@ -107,6 +107,27 @@ fn two_files_of_one_name_without_ids_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_column_that_sounds_like_the_vector_is_told_of_once() {
+    let shell = Shell::new();
+    shell.write("a.jsonl", "{\"id\": 1, \"text\": \"One.\", \"embedding\": [0.5, 1]}\n");
+    shell.write("b.csv", "id,text,embedding\n2,Two.,\"[0.5, 1]\"\n");
+    let told = |arguments: &[&str]| {
+        let run = shell.run(arguments).expect(0);
+        (run.stderr.matches("--map vector=embedding").count(), run.json()["notes"].clone())
+    };
+    // Into a collection that is made for it, and into one that is there.
+    for _ in 0..2 {
+        let (times, notes) = told(&["import", "a.jsonl", "b.csv", "--again", "--json"]);
+        assert_eq!((times, notes.as_array().map(Vec::len)), (1, Some(1)), "{notes}");
+    }
+    assert_eq!(shell.json(&["get", "--json", "1"])[0]["metadata"]["embedding"], json!([0.5, 1]));
+    let opted_out = told(&["import", "a.jsonl", "--again", "--map", "vector=", "--json"]);
+    assert_eq!(opted_out, (0, Value::Null));
+    let mapped = told(&["import", "a.jsonl", "-c", "mapped", "--map", "vector=embedding", "--json"]);
+    assert_eq!(mapped, (0, Value::Null));
+}
+
+#[test]
 fn files_of_rows_in_a_folder_are_added_and_searched() {
     let shell = Shell::new();
     shell.write_docs();

@@ -250,6 +250,26 @@ impl RowReader {
     }
 }
 
+/// What columns of vectors are called that are not called `vector`.
+const LIKELY_VECTORS: [&str; 2] = ["embedding", "embeddings"];
+
+/// The column whose name and value say that it is the document's vector, and that became metadata: its name, and how many
+/// numbers it has.
+pub(super) fn left_vector(document: &Document) -> Option<(&'static str, usize)> {
+    if document.vector.is_some() {
+        return None;
+    }
+    LIKELY_VECTORS.into_iter().find_map(|name| {
+        let numbers = match document.metadata.get(name)? {
+            Value::Array(numbers) => numbers.iter().all(Value::is_number).then_some(numbers.len())?,
+            // CSV has lists as text.
+            Value::String(text) if text.starts_with('[') => parsed_vector(text).ok()?.len(),
+            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+        };
+        (numbers > 1).then_some((name, numbers))
+    })
+}
+
 /// A value, short enough for a report.
 pub(super) fn shortened(value: &Value) -> Value {
     const MOST: usize = 200;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::batches::{Batches, is_ipc, is_parquet};
 use super::map::{ColumnMap, Role};
-use super::rows::{BadRow, Cells, Flaw, RowReader, shortened};
+use super::rows::{BadRow, Cells, Flaw, RowReader, left_vector, shortened};
 use super::text::{Csv, CsvRow, Kind, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
 use crate::config::CollectionConfig;
 use crate::formats::jsonl::{document, without_line};
@@ -64,8 +64,9 @@ pub struct Table {
     place: String,
     options: TableOptions,
     source: Source,
-    /// Keys that were mapped and not seen yet, of JSON Lines.
     position: Position,
+    /// A column that sounds like the vector and became metadata.
+    left: Option<(&'static str, usize)>,
 }
 
 enum Source {
@@ -101,7 +102,7 @@ impl Table {
             let file = TextFile { path: path.to_owned(), packing: Packing::of(&head) };
             open_text(file, name, &options, &place)?
         };
-        Ok(Self { name: name.to_owned(), place, options, source, position: Position::default() })
+        Ok(Self { name: name.to_owned(), place, options, source, position: Position::default(), left: None })
     }
 
     /// Whether a file of this name is one of rows that only this reader knows: not JSON Lines, unless compressed.
@@ -163,6 +164,16 @@ impl Table {
             }
         }
         Ok(vectors)
+    }
+
+    /// What is to be said of the rows that were read, where something is: a column sounds like their vector and became
+    /// metadata, and nothing was said of vectors. One of the first thousand rows tells.
+    pub fn note(&self) -> Option<String> {
+        let (column, dims) = self.left?;
+        Some(format!(
+            "column `{column}` holds lists of {dims} numbers and becomes metadata; where they are the vectors of the rows, \
+             import with --map vector={column} (--map vector= leaves them as they are)"
+        ))
     }
 
     /// Whether one of its first thousand rows has no id, and is called after the file and the row. It stands behind it then.
@@ -232,6 +243,12 @@ impl Table {
             }
         };
         let document = document.map_err(|flaw| flaw.at(&self.place, self.position.rows));
+        if let (None, Ok(document)) = (self.left, &document)
+            && self.position.rows <= LOOKED_FOR_IN as u64
+            && self.options.map.named(Role::Vector).is_none()
+        {
+            self.left = left_vector(document);
+        }
         Ok(Some(Row { is_named_by_row: is_named_by_row && document.is_ok(), document, next: self.position }))
     }
 }
