@@ -63,12 +63,25 @@ pub(super) enum Batches {
 impl Batches {
     /// Opens a file by its first bytes.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, viewed)
+    }
+
+    /// Opens a file for whoever needs its types as they are; [`Batches::types`] says them. Only the texts and bytes of the
+    /// columns themselves come as views, in which a dictionary's long entry is but once in memory.
+    pub(super) fn open_typed(path: &Path) -> Result<Self> {
+        Self::open_with(path, |field| match field.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => viewed(field),
+            _ => Arc::clone(field),
+        })
+    }
+
+    fn open_with(path: &Path, viewed: fn(&FieldRef) -> FieldRef) -> Result<Self> {
         let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
         let mut magic = [0; 8];
         let read = file.by_ref().take(8).read(&mut magic).map_err(|error| Error::io(path, error))?;
         file.seek(SeekFrom::Start(0)).map_err(|error| Error::io(path, error))?;
         if is_parquet(&magic[..read]) {
-            return Ok(Self::Parquet(Box::new(Parquet::open(path, file)?)));
+            return Ok(Self::Parquet(Box::new(Parquet::open(path, file, viewed)?)));
         }
         if is_ipc(&magic[..read]) {
             return Ok(Self::Ipc(Box::new(Ipc::open(path, file)?)));
@@ -79,6 +92,14 @@ impl Batches {
     pub(super) fn schema(&self) -> &SchemaRef {
         match self {
             Self::Parquet(parquet) => parquet.metadata.schema(),
+            Self::Ipc(ipc) => ipc.schema(),
+        }
+    }
+
+    /// The schema without the views that are made here.
+    pub(super) fn types(&self) -> &SchemaRef {
+        match self {
+            Self::Parquet(parquet) => &parquet.types,
             Self::Ipc(ipc) => ipc.schema(),
         }
     }
@@ -122,6 +143,7 @@ pub(super) struct Parquet {
     place: String,
     pages: Pages,
     metadata: ArrowReaderMetadata,
+    types: SchemaRef,
     rows: u64,
     group: usize,
     /// Rows of the group that were handed out.
@@ -132,14 +154,14 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    fn open(path: &Path, file: File) -> Result<Self> {
+    fn open(path: &Path, file: File, viewed: fn(&FieldRef) -> FieldRef) -> Result<Self> {
         let place = path.display().to_string();
         let pages = Pages::new(file).map_err(|error| Error::io(path, error))?;
-        let metadata = guarded(&place, || {
+        let (metadata, types) = guarded(&place, || {
             let metadata = Arc::new(footer(&place, &pages)?);
             check_chunks(&metadata, parquet::file::reader::Length::len(&pages))
                 .map_err(|flaw| damaged(&place, flaw))?;
-            with_views(&place, &metadata)
+            with_views(&place, &metadata, viewed)
         })?;
         let wide = metadata.schema().fields().iter().map(|field| fixed_values(field.data_type())).max().unwrap_or(0);
         if wide > FIXED_VALUES_MAX {
@@ -149,7 +171,7 @@ impl Parquet {
             ));
         }
         let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
-        Ok(Self { place, pages, metadata, rows, group: 0, taken: 0, reader: None, rows_max: BATCH_ROWS_MAX })
+        Ok(Self { place, pages, metadata, types, rows, group: 0, taken: 0, reader: None, rows_max: BATCH_ROWS_MAX })
     }
 
     fn skip_to(&mut self, rows: u64) -> Result<()> {
@@ -251,8 +273,12 @@ fn footer(place: &str, pages: &Pages) -> Result<ParquetMetaData> {
 }
 
 /// The file's schema with strings and bytes as views: of these a dictionary's entry is in memory once, however often it
-/// occurs.
-fn with_views(place: &str, metadata: &Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
+/// occurs. And the schema as it is without.
+fn with_views(
+    place: &str,
+    metadata: &Arc<ParquetMetaData>,
+    viewed: fn(&FieldRef) -> FieldRef,
+) -> Result<(ArrowReaderMetadata, SchemaRef)> {
     let try_new = |options| ArrowReaderMetadata::try_new(Arc::clone(metadata), options);
     // A hint that does not fit is no reason to refuse the data.
     let plain = guarded(place, || try_new(ArrowReaderOptions::new()).map_err(|error| damaged(place, error)));
@@ -264,7 +290,8 @@ fn with_views(place: &str, metadata: &Arc<ParquetMetaData>) -> Result<ArrowReade
     };
     let fields: Fields = plain.schema().fields().iter().map(viewed).collect();
     let schema = Arc::new(Schema::new_with_metadata(fields, plain.schema().metadata().clone()));
-    Ok(try_new(ArrowReaderOptions::new().with_schema(schema)).unwrap_or(plain))
+    let types = Arc::clone(plain.schema());
+    Ok((try_new(ArrowReaderOptions::new().with_schema(schema)).unwrap_or(plain), types))
 }
 
 fn viewed(field: &FieldRef) -> FieldRef {

@@ -2,17 +2,16 @@
 //!
 //! Rows keep their order, and all columns their values and types. Invariant: one batch is in memory at a time.
 
-use std::fs::File;
-use std::io::{BufRead, Read, Seek, Write};
+use std::collections::VecDeque;
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_cast::cast;
-use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_ipc::reader::StreamReader;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::batches::Batches;
 use super::build;
@@ -31,26 +30,27 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Opens Parquet or Arrow IPC, by the first bytes.
+    /// Opens Parquet or Arrow IPC, by the first bytes. No decoder sees what was not looked at, as in an import.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::InvalidInput`] where it is neither, or damaged.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let mut magic = [0; 6];
-        let read = file.read(&mut magic).map_err(|error| Error::io(path, error))?;
-        file.rewind().map_err(|error| Error::io(path, error))?;
-        let name = path.display().to_string();
-        guarded(&name, || match &magic[..read] {
-            b"ARROW1" => Self::arrow(file, &name),
-            [b'P', b'A', b'R', b'1', ..] => {
-                // It compares what the file claims with what it is.
-                drop(Batches::open(path)?);
-                Self::parquet(file, &name)
+        let mut batches = Batches::open_typed(path)?;
+        let schema = Arc::clone(batches.types());
+        let types = Arc::clone(&schema);
+        let (name, mut pieces, mut failed) = (path.display().to_string(), VecDeque::new(), false);
+        let next = move || {
+            while pieces.is_empty() && !failed {
+                match batches.next_batch()? {
+                    Ok(batch) => pieces.extend(pieces_of(&batch).into_iter().map(|piece| typed(&piece, &types, &name))),
+                    Err(error) => pieces.push_back(Err(error)),
+                }
             }
-            [0xff, 0xff, 0xff, 0xff, ..] => Self::stream(std::io::BufReader::new(file), &name),
-            _ => Err(Error::invalid(format!("{name} is neither Parquet nor Arrow IPC"))),
-        })
+            let piece = pieces.pop_front();
+            failed |= matches!(piece, Some(Err(_)));
+            piece
+        };
+        Ok(Self { schema, batches: Box::new(std::iter::from_fn(next)) })
     }
 
     /// Reads a stream of Arrow IPC.
@@ -88,27 +88,6 @@ impl Table {
         Self { schema, batches: Box::new(std::iter::from_fn(next)) }
     }
 
-    fn arrow(file: File, name: &str) -> Result<Self> {
-        let reader = FileReader::try_new_buffered(file, None).map_err(|error| damaged(name, error))?;
-        let name = name.to_owned();
-        let schema = reader.schema();
-        let batches = reader.map(move |batch| batch.map_err(|error| damaged(&name, error)));
-        Ok(Self { schema, batches: Box::new(batches) })
-    }
-
-    fn parquet(file: File, name: &str) -> Result<Self> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(name, error))?;
-        let schema = Arc::clone(builder.schema());
-        let groups = builder.metadata().row_groups();
-        let row = |group: &parquet::file::metadata::RowGroupMetaData| group.total_byte_size() / group.num_rows().max(1);
-        let widest = groups.iter().map(row).max().unwrap_or(1).max(1);
-        let rows = (BATCH_BYTES / widest).clamp(1, BATCH_ROWS_MAX);
-        let reader = builder.with_batch_size(rows as usize).build().map_err(|error| damaged(name, error))?;
-        let name = name.to_owned();
-        let batches = reader.map(move |batch| batch.map_err(|error| damaged(&name, error)));
-        Ok(Self { schema, batches: Box::new(batches) })
-    }
-
     /// The column of texts: the one of this name, `text`, or the only one of texts.
     fn text(&self, name: Option<&str>) -> Result<usize> {
         let fields = self.schema.fields();
@@ -142,6 +121,41 @@ impl Table {
             }
         }
     }
+}
+
+/// A batch in pieces that take about [`BATCH_BYTES`] once their views are written out: of one long text that is there a
+/// thousand times, each piece has few.
+fn pieces_of(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let mut bytes = vec![0_i64; batch.num_rows()];
+    for column in batch.columns() {
+        // The length is the lowest part of a view.
+        let views: &[u128] = match column.data_type() {
+            DataType::Utf8View => column.as_string_view().views(),
+            DataType::BinaryView => column.as_binary_view().views(),
+            _ => continue,
+        };
+        bytes.iter_mut().zip(views).for_each(|(bytes, view)| *bytes += i64::from(*view as u32));
+    }
+    let (mut pieces, mut begin, mut sum) = (Vec::new(), 0, 0);
+    for (row, bytes) in bytes.into_iter().enumerate() {
+        if row > begin && sum + bytes > BATCH_BYTES {
+            pieces.push(batch.slice(begin, row - begin));
+            (begin, sum) = (row, 0);
+        }
+        sum += bytes;
+    }
+    pieces.push(batch.slice(begin, batch.num_rows() - begin));
+    pieces
+}
+
+/// A batch with the types of its file.
+fn typed(batch: &RecordBatch, types: &SchemaRef, name: &str) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(types.fields()).map(|(column, field)| {
+        let same = column.data_type() == field.data_type();
+        if same { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| damaged(name, error))?;
+    RecordBatch::try_new(Arc::clone(types), columns).map_err(|error| damaged(name, error))
 }
 
 fn is_text(kind: &DataType) -> bool {
@@ -244,4 +258,55 @@ fn vectors(batch: &RecordBatch, text: usize, embed: &mut Embed<'_>) -> Result<Ve
     let given: Vec<&str> = texts.iter().filter(present).flatten().collect();
     let mut made = if given.is_empty() { Vec::new() } else { embed(&given)? }.into_iter();
     Ok(texts.iter().map(|text| if present(&text) { made.next().flatten() } else { None }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A column of sixty texts, in a page without compression.
+    fn file(folder: &Path) -> PathBuf {
+        let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..60).map(|n| format!("Text {n}."))));
+        let path = folder.join("x.parquet");
+        let properties = parquet::file::properties::WriterProperties::builder().set_dictionary_enabled(false).build();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties)).unwrap();
+        writer.write(&RecordBatch::try_new(schema, vec![texts]).unwrap()).unwrap();
+        writer.close().unwrap();
+        path
+    }
+
+    fn rows(path: &Path) -> Result<Passed> {
+        let none = &mut |texts: &[&str]| Ok(vec![None; texts.len()]);
+        Table::open(path)?.each(None, none, &mut |_| Ok(()))
+    }
+
+    #[test]
+    fn a_page_that_lies_reaches_no_decoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path());
+        assert_eq!(rows(&path).unwrap().rows, 60);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The number of values is the first field of the header of a data page, which is the fifth of the page's header.
+        let at = bytes.windows(3).position(|three| three == [0x2c, 0x15, 120]).unwrap();
+        bytes[at + 2] = 126;
+        std::fs::write(&path, bytes).unwrap();
+        let refused = rows(&path).unwrap_err().to_string();
+        assert!(refused.contains("63 values; its row group has 60 rows"), "{refused}");
+    }
+
+    #[test]
+    fn a_long_text_that_comes_often_is_written_out_piece_by_piece() {
+        let long = "x".repeat(3 << 20);
+        let texts = arrow_array::StringViewArray::from_iter_values((0..9).map(|_| long.as_str()));
+        let schema = Schema::new(vec![Field::new("text", DataType::Utf8View, false)]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(texts)]).unwrap();
+        let rows: Vec<_> = pieces_of(&batch).iter().map(RecordBatch::num_rows).collect();
+        assert_eq!(rows, [2, 2, 2, 2, 1]);
+    }
 }
