@@ -1,4 +1,4 @@
-//! How does a collection get out? As Parquet, Arrow or JSON Lines: documents or chunks, from one snapshot.
+//! How does a collection get out? As Parquet, Arrow, CSV or JSON Lines: documents or chunks, from one snapshot.
 //!
 //! Invariants: a file is there as a whole or not at all, and never in place of another one unasked; what is exported comes
 //! back equal by an import; memory does not grow with the collection. Tables are written in two passes, because the first
@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
+#[cfg(feature = "parquet")]
+use quiverdb_storage::StoredDocument;
 use quiverdb_storage::{Filter, Snapshot};
 use serde::Serialize;
 
@@ -26,7 +28,9 @@ use self::rows::Exported;
 pub use self::target::ExportFormat;
 use self::target::{JsonLines, Target};
 #[cfg(feature = "parquet")]
-use crate::formats::columns::{Ids, Inference, Layout, Marker, TableFormat, TableWriter, VectorColumn};
+use crate::formats::columns::{
+    Delimited, DelimitedWriter, Ids, Inference, Layout, Marker, Shape, TableFormat, TableWriter, VectorColumn,
+};
 use crate::formats::row::Row;
 use crate::parts::Parts;
 use crate::spaces::Space;
@@ -174,6 +178,10 @@ impl<'a> Export<'a> {
                 let models = self.rows.models();
                 self.lines(JsonLines::new(out, format, models)?)
             }
+            #[cfg(feature = "parquet")]
+            ExportFormat::Csv => self.delimited(out, b','),
+            #[cfg(feature = "parquet")]
+            ExportFormat::Tsv => self.delimited(out, b'\t'),
             #[cfg(not(feature = "parquet"))]
             other => Err(other.missing()),
         }
@@ -196,11 +204,49 @@ impl<'a> Export<'a> {
         Ok((writer.finish()?, report))
     }
 
-    /// Looks at every document to tell which columns there are; `None` where that was cancelled.
+    /// CSV has the vectors that rows have, as JSON, and no place for those of a document's passages.
+    #[cfg(feature = "parquet")]
+    fn delimited<W: Write + Send>(&mut self, out: W, delimiter: u8) -> Result<(W, ExportReport)> {
+        let (vectors, chunk_vectors) = self.vector_columns();
+        if !chunk_vectors.is_empty() {
+            return Err(Error::invalid(
+                "CSV has no place for the vectors of a document's passages: leave out --vectors, write a row for each passage \
+                 (--chunks), or export to .parquet or .jsonl",
+            ));
+        }
+        let mut inference = Delimited::beside(Layout::reserved(&vectors));
+        let looked = self.look(&mut |page| {
+            page.iter().for_each(|document| inference.see(&document.id, &document.metadata));
+        })?;
+        let Some(Looked { titled, expiring, vectors, .. }) = looked else {
+            return Ok((out, ExportReport { cancelled: true, ..ExportReport::default() }));
+        };
+        let spaces = vectors.into_iter().map(|column| column.space).collect();
+        let layout = inference.finish(Shape { chunk_rows: self.rows.chunks, titled, expiring, spaces });
+        let columns = layout.columns().into_iter().map(|(name, kind)| ExportedColumn { name, kind }).collect();
+        let mut writer = DelimitedWriter::new(out, delimiter, layout)?;
+        let mut report = self.second_pass(|rows| rows.iter().try_for_each(|row| writer.row(row)))?;
+        report.columns = columns;
+        Ok((writer.finish()?, report))
+    }
+
+    /// Tells which columns a table has; `None` where that was cancelled.
     #[cfg(feature = "parquet")]
     fn first_pass(&mut self) -> Result<Option<Layout>> {
+        let reserved = Layout::reserved(&self.vector_columns().0);
+        let mut inference = Inference::beside(reserved, self.recorded);
+        let looked = self.look(&mut |page| inference.see(page.iter().map(|document| &document.metadata)))?;
+        let Some(Looked { ids, titled, expiring, vectors, chunk_vectors }) = looked else { return Ok(None) };
+        let mut marker = self.marker();
+        marker.vectors = by_name(&vectors);
+        marker.chunk_vectors = by_name(&chunk_vectors);
+        Ok(Some(Layout { ids, titled, expiring, metadata: inference.finish(), vectors, chunk_vectors, marker }))
+    }
+
+    /// Looks at every document, page by page; `None` where that was cancelled.
+    #[cfg(feature = "parquet")]
+    fn look(&mut self, see: &mut dyn FnMut(&[StoredDocument])) -> Result<Option<Looked>> {
         let (mut vectors, chunk_vectors) = self.vector_columns();
-        let mut inference = Inference::beside(Layout::reserved(&vectors), self.recorded);
         let (mut ids, mut titled, mut expiring) = (Ids::default(), false, false);
         // A document may bring its vector where the others have the model's; there is a column for it where one does.
         let is_rare = |column: &VectorColumn| !self.rows.chunks && self.is_made(column);
@@ -216,16 +262,13 @@ impl<'a> Export<'a> {
                 expiring |= document.expires_at.is_some();
                 is_sought = is_sought && self.rows.own_vectors(document)?.vector.is_none();
             }
-            inference.see(page.iter().map(|document| &document.metadata));
+            see(&page);
         }
         if is_sought {
             vectors.retain(|column| !is_rare(column));
         }
         self.rows.own = !vectors.is_empty();
-        let mut marker = self.marker();
-        marker.vectors = by_name(&vectors);
-        marker.chunk_vectors = by_name(&chunk_vectors);
-        Ok(Some(Layout { ids, titled, expiring, metadata: inference.finish(), vectors, chunk_vectors, marker }))
+        Ok(Some(Looked { ids, titled, expiring, vectors, chunk_vectors }))
     }
 
     #[cfg(feature = "parquet")]
@@ -311,6 +354,16 @@ impl<'a> Export<'a> {
         }
         Ok(())
     }
+}
+
+/// What the first pass found.
+#[cfg(feature = "parquet")]
+struct Looked {
+    ids: Ids,
+    titled: bool,
+    expiring: bool,
+    vectors: Vec<VectorColumn>,
+    chunk_vectors: Vec<VectorColumn>,
 }
 
 #[cfg(feature = "parquet")]

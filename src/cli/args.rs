@@ -236,7 +236,7 @@ pub(crate) enum Verb {
     Bench(Bench),
     /// Import files of rows, each row exactly once: Parquet, Arrow IPC, CSV, JSON Lines
     Import(Import),
-    /// Write a collection into a file: Parquet, Arrow or JSONL; documents or passages, with vectors or without
+    /// Write a collection into a file: Parquet, Arrow, CSV or JSONL; documents or passages, with vectors or without
     Export(Export),
     /// Change a collection's model, dimensions or chunks while it is in use
     Reembed(Reembed),
@@ -653,7 +653,7 @@ pub(crate) struct Embed {
 #[derive(Args)]
 #[command(after_help = EXPORT_HELP)]
 pub(crate) struct Export {
-    /// The file: .parquet, .arrow, .feather, .jsonl, .jsonl.gz or .jsonl.zst; `-` writes to stdout
+    /// The file: .parquet, .arrow, .feather, .csv, .tsv, .jsonl, .jsonl.gz or .jsonl.zst; `-` writes to stdout
     #[arg(value_name = "FILE|-")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
@@ -671,7 +671,7 @@ pub(crate) struct Export {
     #[arg(long, value_name = "NAME")]
     pub(crate) space: Option<String>,
     /// The format, where the name does not tell; on stdout jsonl unless told
-    #[arg(long, value_enum, value_name = "parquet|arrow|jsonl", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "parquet|arrow|jsonl|csv|tsv", hide_possible_values = true)]
     pub(crate) format: Option<FormatName>,
     /// Replace the file where it is there
     #[arg(long)]
@@ -683,6 +683,8 @@ pub(crate) enum FormatName {
     Parquet,
     Arrow,
     Jsonl,
+    Csv,
+    Tsv,
 }
 
 #[derive(Args)]

@@ -67,6 +67,8 @@ impl FormatName {
             (Self::Arrow, true) => ExportFormat::ArrowStream,
             (Self::Arrow, false) => ExportFormat::Arrow,
             (Self::Jsonl, _) => ExportFormat::JsonLines,
+            (Self::Csv, _) => ExportFormat::Csv,
+            (Self::Tsv, _) => ExportFormat::Tsv,
         }
     }
 }

@@ -115,12 +115,17 @@ fn table_format(path: &std::path::Path) -> Result<TableFormat> {
         Ok(ExportFormat::Parquet) => Ok(TableFormat::Parquet),
         Ok(ExportFormat::Arrow) => Ok(TableFormat::Arrow),
         Ok(ExportFormat::ArrowStream) => Ok(TableFormat::ArrowStream),
-        Ok(ExportFormat::JsonLines | ExportFormat::JsonLinesGzip | ExportFormat::JsonLinesZstd) | Err(_) => {
-            Err(Error::invalid(format!(
-                "`{}` does not say what to write: let its name end in .parquet, .arrow, .feather, .arrows or .npy",
-                path.display()
-            )))
-        }
+        Ok(
+            ExportFormat::JsonLines
+            | ExportFormat::JsonLinesGzip
+            | ExportFormat::JsonLinesZstd
+            | ExportFormat::Csv
+            | ExportFormat::Tsv,
+        )
+        | Err(_) => Err(Error::invalid(format!(
+            "`{}` does not say what to write: let its name end in .parquet, .arrow, .feather, .arrows or .npy",
+            path.display()
+        ))),
     }
 }
 

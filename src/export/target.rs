@@ -32,11 +32,16 @@ pub enum ExportFormat {
     JsonLinesGzip,
     /// The same, compressed with zstd. Needs the feature `parquet`.
     JsonLinesZstd,
+    /// CSV with a header: what a column holds is guessed by whoever reads it, and what would not come back from that guess
+    /// stands as JSON in the column `metadata`. Needs the feature `parquet`.
+    Csv,
+    /// The same with tabs for commas. Needs the feature `parquet`.
+    Tsv,
 }
 
 impl ExportFormat {
     /// What the ends of files' names mean.
-    const ENDINGS: [(&str, Self); 10] = [
+    const ENDINGS: [(&str, Self); 12] = [
         (".parquet", Self::Parquet),
         (".arrow", Self::Arrow),
         (".feather", Self::Arrow),
@@ -47,6 +52,8 @@ impl ExportFormat {
         (".ndjson.gz", Self::JsonLinesGzip),
         (".jsonl.zst", Self::JsonLinesZstd),
         (".ndjson.zst", Self::JsonLinesZstd),
+        (".csv", Self::Csv),
+        (".tsv", Self::Tsv),
     ];
 
     /// The format of a file of this name.
@@ -194,9 +201,12 @@ impl<W: Write> JsonLines<W> {
             ExportFormat::JsonLinesZstd => Compressed::Zstd(zstd::Encoder::new(out, 0).map_err(failed)?),
             #[cfg(not(feature = "parquet"))]
             ExportFormat::JsonLinesGzip | ExportFormat::JsonLinesZstd => return Err(format.missing()),
-            ExportFormat::JsonLines | ExportFormat::Parquet | ExportFormat::Arrow | ExportFormat::ArrowStream => {
-                Compressed::Plain(out)
-            }
+            ExportFormat::JsonLines
+            | ExportFormat::Parquet
+            | ExportFormat::Arrow
+            | ExportFormat::ArrowStream
+            | ExportFormat::Csv
+            | ExportFormat::Tsv => Compressed::Plain(out),
         };
         Ok(Self { out, models, line: Vec::new() })
     }

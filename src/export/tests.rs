@@ -225,6 +225,89 @@ proptest! {
     }
 }
 
+/// Exports as CSV, reads that again, and compares what CSV can say: all but documents without text and vector, and blank
+/// titles.
+fn expect_csv_round_trip(collection: &Collection, spaces: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut given = all(collection);
+    let is_said =
+        |document: &Document| !document.text.is_empty() || document.vector.is_some() || !document.vectors.is_empty();
+    given.retain(is_said);
+    given
+        .iter_mut()
+        .for_each(|document| document.title = document.title.take().filter(|title| !title.trim().is_empty()));
+    for name in ["x.csv", "x.tsv"] {
+        let path = folder.path().join(name);
+        collection.export(&path, &ExportOptions::default()).unwrap();
+        let options = TableOptions { spaces: spaces.to_vec(), ..TableOptions::default() };
+        let rows = Table::open(&path, "test", options).unwrap();
+        let read: Vec<Document> = rows.filter_map(|row| row.unwrap().document.ok()).collect();
+        // The order of members is not compared.
+        assert_eq!(read, given, "{}", std::fs::read_to_string(&path).unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_documents_come_back_equal_from_csv(
+        is_external in any::<bool>(),
+        rows in any_metadata(),
+        ids in proptest::collection::vec(any_id(), 8),
+        texts in proptest::collection::vec("(?s).{0,20}|[0-9]{1,3}|[\",;\r\n\t]{1,4}", 8),
+        titles in proptest::collection::vec(proptest::option::of("[a-z ].{0,8}"), 8),
+    ) {
+        let spaces = CollectionConfig::new().external(4).space("image", SpaceConfig::external(2));
+        let config = if is_external { spaces } else { CollectionConfig::new() };
+        let collection = Database::in_memory().unwrap().collection_with("c", config).unwrap();
+        for (((metadata, id), text), title) in rows.iter().zip(&ids).zip(&texts).zip(&titles) {
+            let mut document = Document::new(id.clone(), text.clone()).metadata(metadata.clone());
+            document.title = title.clone();
+            if is_external {
+                document.vector = Some(vec![1.0, -2.5, 3.25e-7, 0.1]);
+                document = document.vector_in("image", vec![0.3, 1e30]);
+            }
+            let _ = collection.add(document);
+        }
+        let further: Vec<String> = collection.parts().further_spaces().map(|space| space.name().to_owned()).collect();
+        expect_csv_round_trip(&collection, &further);
+    }
+}
+
+#[test]
+fn csv_has_columns_of_what_reads_back_and_json_of_the_rest() {
+    let (collection, folder) = (Database::in_memory().unwrap().collection("c").unwrap(), tempfile::tempdir().unwrap());
+    let documents = [
+        Document::new("7", "Seven, as text.")
+            .metadata(json!({"year": 2020, "zip": "12345", "price": 0.1 + 0.2, "ok": true})),
+        Document::new(7, "Seven \"itself\"\nin two lines.")
+            .metadata(json!({"year": 2021, "note": "007", "tags": ["x"]})),
+        Document::new(8, "Odd.").metadata(json!({"year": "soon", "note": ""})).title("Eight"),
+    ];
+    assert_eq!(collection.add_many(documents).unwrap().rejected, []);
+    let path = folder.path().join("x.csv");
+    let report = collection.export(&path, &ExportOptions::default()).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let expected = [
+        "id,id_is_integer,title,text,year,note,price,ok,metadata",
+        "7,true,,\"Seven \"\"itself\"\"",
+        "in two lines.\",2021,007,,,\"{\"\"tags\"\":[\"\"x\"\"]}\"",
+        "8,true,Eight,Odd.,,,,,\"{\"\"year\"\":\"\"soon\"\",\"\"note\"\":\"\"\"\"}\"",
+        "7,false,,\"Seven, as text.\",2020,,0.30000000000000004,true,\"{\"\"zip\"\":\"\"12345\"\"}\"",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    assert_eq!((report.rows, report.columns.len()), (3, 9));
+    expect_csv_round_trip(&collection, &[]);
+    let refused = collection.export(folder.path().join("y.csv"), &with_vectors()).unwrap_err().to_string();
+    assert!(refused.contains("--chunks") && refused.contains(".parquet"), "{refused}");
+    let passages = ExportOptions { chunks: true, ..with_vectors() };
+    let path = folder.path().join("z.tsv");
+    collection.export(&path, &passages).unwrap();
+    let mut read = table(&path);
+    assert_eq!(read.vectors().unwrap().dims, Some(256));
+}
+
 fn library() -> Collection {
     let collection = Database::in_memory().unwrap().collection("library").unwrap();
     let long = "# One\n\nThreads share data.\n\n## Two\n\n".to_owned() + &"A mutex guards what it holds. ".repeat(200);

@@ -110,6 +110,22 @@ fn a_table_is_imported_again_into_a_collection_made_as_the_first_was() {
 
 #[cfg(feature = "parquet")]
 #[test]
+fn csv_is_exported_by_its_name_and_imported_again() {
+    let shell = two();
+    let report = shell.json(&["export", "out.csv", "--json"]);
+    let names: Vec<_> = report["columns"].as_array().unwrap().iter().map(|column| column["name"].clone()).collect();
+    assert_eq!(names, ["id", "title", "text", "year", "lang", "metadata"]);
+    shell.run(&["import", "out.csv", "-c", "again"]).expect(0);
+    let get = |collection: &str| shell.json(&["get", "7", "b", "-c", collection, "--json"]);
+    assert_eq!(get("again"), get("default"));
+    let stream = shell.run(&["export", "-", "--format", "tsv"]).expect(0).stdout;
+    assert!(stream.starts_with("id\ttitle\ttext\t"), "{stream}");
+    shell.run(&["export", "x.csv", "--vectors"]).expect_refusal(2, &["--chunks", ".jsonl"]);
+    assert!(!exists(&shell.path("x.csv")));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
 fn a_table_is_embedded_row_by_row() {
     let shell = two();
     shell.run(&["export", "in.parquet"]).expect(0);

@@ -10,6 +10,7 @@ pub mod batches;
 mod build;
 mod cell;
 mod chunks;
+mod delimited;
 mod delta;
 mod guard;
 mod infer;
@@ -26,6 +27,7 @@ mod write;
 
 pub(crate) use self::chunks::Marker;
 pub use self::chunks::config_in;
+pub(crate) use self::delimited::{Delimited, DelimitedWriter, Shape};
 pub(crate) use self::infer::Inference;
 pub use self::map::ColumnMap;
 pub use self::rows::BadRow;

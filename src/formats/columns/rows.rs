@@ -128,6 +128,11 @@ impl RowReader {
         Ok(Self { name: name.into(), columns, names, naive, carried })
     }
 
+    /// A column that is no metadata.
+    pub(super) fn leave_out(&mut self, column: Option<usize>) {
+        self.columns.rest.retain(|(index, _)| Some(*index) != column);
+    }
+
     pub(super) fn columns(&self) -> &Columns {
         &self.columns
     }

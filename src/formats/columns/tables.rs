@@ -10,6 +10,7 @@ use arrow_array::RecordBatch;
 use serde_json::{Map, Value};
 
 use super::batches::{Batches, is_ipc, is_parquet};
+use super::chunks::ID_IS_INTEGER;
 use super::map::{ColumnMap, Role};
 use super::rows::{BadRow, Cells, Flaw, RowReader, left_vector, shortened};
 use super::text::{Csv, CsvRow, Kind, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
@@ -284,12 +285,14 @@ fn open_text(file: TextFile, name: &str, options: &TableOptions, place: &str) ->
     if is_csv {
         let mut csv = Csv::open(file, !options.no_header, has_extension(&path, TSV))?;
         let reader = RowReader::new(name, &csv.schema(), &options.map, &options.spaces, true);
-        let reader = reader.map_err(|error| of_file(place, &error))?;
+        let mut reader = reader.map_err(|error| of_file(place, &error))?;
         let columns = reader.columns();
         let text =
             [columns.text, columns.title, columns.vector, columns.metadata, columns.expires_at].into_iter().flatten();
         csv.read_as(Kind::Text, text.chain(columns.vectors.iter().map(|(index, _)| *index)));
         csv.read_as(Kind::Id, columns.id);
+        let marks = csv.mark_ids(columns.id, ID_IS_INTEGER);
+        reader.leave_out(marks);
         return Ok(Source::Csv { csv: Box::new(csv), reader });
     }
     let begins = file.head(64)?;

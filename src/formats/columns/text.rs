@@ -196,7 +196,7 @@ impl Kind {
 
 /// What the values of a column that were seen so far may all be.
 #[derive(Clone, Copy, Debug)]
-struct Guess {
+pub(super) struct Guess {
     seen: bool,
     whole: bool,
     float: bool,
@@ -204,9 +204,9 @@ struct Guess {
 }
 
 impl Guess {
-    const ANY: Self = Self { seen: false, whole: true, float: true, boolean: true };
+    pub(super) const ANY: Self = Self { seen: false, whole: true, float: true, boolean: true };
 
-    fn see(&mut self, text: &[u8]) {
+    pub(super) fn see(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
@@ -217,7 +217,7 @@ impl Guess {
         self.boolean &= text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false");
     }
 
-    fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> Kind {
         match self {
             Self { seen: false, .. } => Kind::Text,
             Self { boolean: true, .. } => Kind::Boolean,
@@ -229,11 +229,12 @@ impl Guess {
 }
 
 /// Whether it is a whole number written as one is: `007`, `+1` and `1_000` are text.
-fn is_whole(text: &str) -> bool {
+pub(super) fn is_whole(text: &str) -> bool {
     text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
 }
 
-/// Whether it is a number that a double holds: no leading zeros, not more than 15 digits, neither NaN nor infinity.
+/// Whether it is a number that a double holds: no leading zeros, not more than 15 digits unless it is just how that double is
+/// written, neither NaN nor infinity.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
@@ -241,11 +242,17 @@ fn is_number(text: &str) -> bool {
     let count = mantissa.bytes().filter(u8::is_ascii_digit).count();
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'));
     let leading = whole.len() > 1 && whole.starts_with('0');
+    let is_held = |number: f64| {
+        let is_exact = || {
+            let printed = Value::from(number).to_string();
+            printed == text
+        };
+        number.is_finite() && (count <= 15 || is_exact())
+    };
     plain
         && !leading
         && digits.starts_with(|first: char| first.is_ascii_digit())
-        && count <= 15
-        && text.parse::<f64>().is_ok_and(f64::is_finite)
+        && text.parse::<f64>().is_ok_and(is_held)
 }
 
 /// A CSV file: its columns, and its rows from any one on.
@@ -257,6 +264,9 @@ pub(super) struct Csv {
     pub(super) rows: u64,
     /// Where the first row begins.
     first: u64,
+    /// The column that says whether the id in this other one is a whole number, as an export of ours does where a text would
+    /// be taken for one.
+    marks: Option<(usize, usize)>,
     reader: Option<csv::Reader<Limited<Input>>>,
     /// Whether this is the first time through, when quotes are looked at.
     is_first_pass: bool,
@@ -289,6 +299,7 @@ impl Csv {
             kinds: Vec::new(),
             rows: 0,
             first: mark as u64,
+            marks: None,
             reader: None,
             is_first_pass: true,
             base: 0,
@@ -305,6 +316,13 @@ impl Csv {
     /// Has columns read as this, whatever they hold.
     pub(super) fn read_as(&mut self, kind: Kind, columns: impl IntoIterator<Item = usize>) {
         columns.into_iter().for_each(|column| self.kinds[column] = kind);
+    }
+
+    /// Takes the column of this name for what says of ids whether they are whole numbers; its place, where it can be that.
+    pub(super) fn mark_ids(&mut self, id: Option<usize>, name: &str) -> Option<usize> {
+        let marks = self.names.iter().position(|known| known == name)?;
+        self.marks = id.filter(|_| self.kinds[marks] == Kind::Boolean).map(|id| (marks, id));
+        self.marks.map(|(marks, _)| marks)
     }
 
     pub(super) fn schema(&self) -> Schema {
@@ -331,7 +349,12 @@ impl Csv {
             lossy |= matches!(text, std::borrow::Cow::Owned(_));
             kind.value(&text)
         };
-        let values = record.iter().zip(&self.kinds).map(value).collect();
+        let mut values: Vec<Value> = record.iter().zip(&self.kinds).map(value).collect();
+        if let Some((marks, id)) = self.marks
+            && values[marks] == Value::Bool(false)
+        {
+            values[id] = Kind::Text.value(&String::from_utf8_lossy(&record[id]));
+        }
         Ok(Some(CsvRow::Values { values, lossy }))
     }
 
@@ -469,6 +492,8 @@ mod tests {
         assert_eq!(kind(&["1", "2.50", "-1e3"]), Kind::Float);
         assert_eq!(kind(&["1.5", "NaN"]), Kind::Text);
         assert_eq!(kind(&["12345678901234567890"]), Kind::Text);
+        assert_eq!(kind(&["0.30000000000000004", "1e-7"]), Kind::Float);
+        assert_eq!(kind(&["0.300000000000000041"]), Kind::Text);
         assert_eq!(kind(&["+1"]), Kind::Text);
         assert_eq!(kind(&["True", "false"]), Kind::Boolean);
         assert_eq!(kind(&["true", "1"]), Kind::Text);

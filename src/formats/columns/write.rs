@@ -31,9 +31,9 @@ use crate::types::EmbeddedChunk;
 use crate::{DocumentId, Error, Result};
 
 /// The document of a chunk, and the chunk's number in it.
-const DOCUMENT: &str = "document";
-const CHUNK: &str = "chunk";
-const EXPIRES_AT: &str = "expires_at";
+pub(super) const DOCUMENT: &str = "document";
+pub(super) const CHUNK: &str = "chunk";
+pub(super) const EXPIRES_AT: &str = "expires_at";
 
 /// A row group is written out once it has this size, encoded.
 const ROW_GROUP_BYTES: usize = 64 << 20;
