@@ -1,14 +1,37 @@
 //! How are paragraphs, lists and tables put together as Markdown?
+//!
+//! The first row of a table is its header, as wide as the widest row: readers of Markdown drop the cells of a row that are
+//! beyond its header. What is too much to be written has the file refused: nothing is left out in silence.
 
-/// Columns of a table that are written.
-const COLUMNS_MAX: usize = 1_000;
+use crate::formats::FILE_BYTES_MAX;
+
+/// Columns of a table, as many as sheets have (.xlsx and .ods).
+pub(super) const COLUMNS_MAX: usize = 16_384;
+/// The longest text: a cell far to the right has a blank one for each column before it, so a small file may say much.
+/// Those of tests are smaller, to be at it soon.
+pub(super) const TEXT_BYTES_MAX: usize = if cfg!(test) { 4 << 20 } else { FILE_BYTES_MAX as usize };
 
 /// A Markdown text in the making.
 #[derive(Default)]
 pub(super) struct Draft {
     out: String,
-    /// Whether what was written last is a list or a table, which the next item or row continues.
-    is_open: bool,
+    open: Open,
+    /// Why the file cannot be taken.
+    refused: Option<String>,
+}
+
+/// What was written last, which the next item or row continues.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Open {
+    #[default]
+    Nothing,
+    List,
+    /// A table: where its rows begin, and the columns of its widest row and of its header.
+    Table {
+        start: usize,
+        columns: usize,
+        header: usize,
+    },
 }
 
 impl Draft {
@@ -32,54 +55,114 @@ impl Draft {
     pub(super) fn item(&mut self, depth: usize, text: &str) {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if !text.is_empty() {
+            if self.open != Open::List {
+                self.begin();
+            }
             self.line(&format!("{}- {text}", "  ".repeat(depth.min(8))));
+            self.open = Open::List;
         }
     }
 
-    /// A row of a table; blank ones are left out.
-    pub(super) fn row(&mut self, cells: &[String]) {
+    /// A row of a table; blank ones are left out. `false` where nothing is taken any more.
+    pub(super) fn row(&mut self, cells: &[String]) -> bool {
         let filled = cells.iter().rposition(|cell| !cell.trim().is_empty()).map_or(0, |last| last + 1);
-        if filled == 0 {
-            return;
+        if filled > COLUMNS_MAX {
+            self.refuse(too_wide(filled));
         }
+        if filled > 0 && self.refused.is_none() {
+            self.write_row(&cells[..filled]);
+        }
+        self.refused.is_none()
+    }
+
+    fn write_row(&mut self, cells: &[String]) {
         let mut row = String::from("|");
-        for cell in &cells[..filled.min(COLUMNS_MAX)] {
+        for cell in cells {
             row.push(' ');
             row.push_str(&cell.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|"));
             row.push_str(" |");
         }
-        self.line(&row);
+        if let Open::Table { columns, .. } = &mut self.open {
+            *columns = cells.len().max(*columns);
+            self.line(&row);
+        } else {
+            self.begin();
+            let start = self.out.len();
+            self.line(&row);
+            self.line(&format!("|{}", " --- |".repeat(cells.len())));
+            self.open = Open::Table { start, columns: cells.len(), header: cells.len() };
+        }
+        if self.out.len() > TEXT_BYTES_MAX {
+            self.refuse(too_long());
+        }
     }
 
     /// What follows begins anew after a blank line.
     pub(super) fn end_block(&mut self) {
-        self.is_open = false;
+        if let Open::Table { start, columns, header } = self.open
+            && header < columns
+        {
+            let lines: Vec<&str> = self.out[start..].splitn(3, '\n').collect();
+            if let &[names, marks, rows] = lines.as_slice() {
+                let (blank, mark) = ("  |".repeat(columns - header), " --- |".repeat(columns - header));
+                let widened = format!("{names}{blank}\n{marks}{mark}\n{rows}");
+                self.out.truncate(start);
+                self.out.push_str(&widened);
+            }
+        }
+        self.open = Open::Nothing;
     }
 
     /// What follows stands on the next page.
     pub(super) fn page_break(&mut self) {
+        self.end_block();
         self.out.push('\u{c}');
-        self.is_open = false;
+    }
+
+    /// The file cannot be taken, for the first of these reasons.
+    pub(super) fn refuse(&mut self, reason: String) {
+        self.refused.get_or_insert(reason);
     }
 
     fn block(&mut self, text: &str) {
-        self.is_open = false;
+        self.begin();
         self.line(text);
-        self.is_open = false;
+    }
+
+    /// Ends what was open and leaves a blank line behind it.
+    fn begin(&mut self) {
+        self.end_block();
+        if !self.out.is_empty() && !self.out.ends_with('\u{c}') {
+            self.out.push('\n');
+        }
     }
 
     fn line(&mut self, text: &str) {
-        if !self.is_open && !self.out.is_empty() && !self.out.ends_with('\u{c}') {
-            self.out.push('\n');
-        }
         self.out.push_str(text);
         self.out.push('\n');
-        self.is_open = true;
     }
 
-    pub(super) fn finish(self) -> String {
-        self.out
+    /// The text, or why there is none.
+    pub(super) fn finish(mut self) -> Result<String, String> {
+        self.end_block();
+        self.refused.map_or(Ok(self.out), Err)
     }
+}
+
+/// Why a table is not taken that has a cell in this column, counted from 1.
+pub(super) fn too_wide(column: usize) -> String {
+    format!(
+        "a table has a cell in column {column}, and {COLUMNS_MAX} columns are the most; split the table, or save it as CSV"
+    )
+}
+
+/// Why a text is not taken.
+pub(super) fn too_long() -> String {
+    format!(
+        "its tables come to more than {} MiB of text, blank cells counted; save them as CSV, or delete cells that stand far from \
+         the others",
+        TEXT_BYTES_MAX >> 20
+    )
 }
 
 /// A line of prose that Markdown takes for nothing else.

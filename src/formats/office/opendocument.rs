@@ -3,13 +3,13 @@
 //! Sheets have their name as a heading; slides are pages. Notes stand where their sign stands.
 
 use super::archive::Archive;
-use super::draft::Draft;
+use super::draft::{COLUMNS_MAX, Draft, TEXT_BYTES_MAX, too_long, too_wide};
 use super::xml::{Element, Event, walk};
 use super::{extract, properties};
 use crate::formats::{Extract, pages_of};
 
-/// A cell that is repeated, for the look of the rest of the row, is repeated so often at most.
-const REPEATED_MAX: usize = 100;
+/// A row of spaces is so long at most; none of it is seen but one.
+const SPACES_MAX: usize = 100;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
     let mut archive = Archive::open(bytes)?;
@@ -17,7 +17,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
     let mut body = Body::default();
     walk(&content, |event| body.take(&event))?;
     let (title, mut metadata) = properties(&mut archive, "meta.xml")?;
-    let text = body.draft.finish();
+    let text = body.draft.finish()?;
     if body.slides > 0 {
         metadata.insert("pages".to_owned(), pages_of(&text).into());
     }
@@ -34,7 +34,12 @@ struct Body {
     lists: usize,
     tables: usize,
     row: Vec<String>,
+    /// Blank cells after the last filled one: up to the end of the row they say nothing.
+    blank: usize,
+    /// The cell at hand, and how many there are of it and of its row.
+    cell: Option<String>,
     repeated: usize,
+    rows: usize,
     slides: usize,
     /// Elements that hold what nobody is meant to read.
     hidden: usize,
@@ -62,22 +67,28 @@ impl Body {
                     self.level = Some(number("outline-level").unwrap_or(1));
                 }
             }
-            "s" => (0..number("c").unwrap_or(1).min(REPEATED_MAX)).for_each(|_| self.paragraph.push(' ')),
+            "s" => (0..number("c").unwrap_or(1).min(SPACES_MAX)).for_each(|_| self.paragraph.push(' ')),
             "tab" => self.paragraph.push('\t'),
             "line-break" => self.paragraph.push('\n'),
             "note" => self.paragraph.push_str(" ("),
             "list" => self.lists += 1,
             "table" => {
                 self.tables += 1;
-                self.draft.end_block();
+                if self.tables == 1 {
+                    self.draft.end_block();
+                }
                 if self.paragraphs == 0 && self.tables == 1 {
                     self.draft.heading(2, &element.attribute("name").unwrap_or_default());
                 }
             }
-            "table-row" if self.tables == 1 => self.row.clear(),
+            "table-row" if self.tables == 1 => {
+                self.row.clear();
+                self.blank = 0;
+                self.rows = number("number-rows-repeated").unwrap_or(1);
+            }
             "table-cell" | "covered-table-cell" if self.tables == 1 => {
-                self.row.push(String::new());
-                self.repeated = number("number-columns-repeated").unwrap_or(1).min(REPEATED_MAX);
+                self.cell = Some(String::new());
+                self.repeated = number("number-columns-repeated").unwrap_or(1);
             }
             "page" => {
                 if self.slides > 0 {
@@ -104,23 +115,50 @@ impl Body {
                     self.draft.end_block();
                 }
             }
-            "table-cell" if self.tables == 1 => {
-                let cell = self.row.last().cloned().unwrap_or_default();
-                (1..self.repeated).for_each(|_| self.row.push(cell.clone()));
-            }
-            "table-row" if self.tables == 1 => self.draft.row(&std::mem::take(&mut self.row)),
+            "table-cell" | "covered-table-cell" if self.tables == 1 => self.end_cell(),
+            "table-row" if self.tables == 1 => self.end_row(),
             "table" => {
                 self.tables = self.tables.saturating_sub(1);
-                self.draft.end_block();
+                if self.tables == 0 {
+                    self.draft.end_block();
+                }
             }
             _ => {}
+        }
+    }
+
+    fn end_cell(&mut self) {
+        let cell = self.cell.take().unwrap_or_default();
+        if cell.trim().is_empty() {
+            self.blank = self.blank.saturating_add(self.repeated);
+            return;
+        }
+        let columns = self.row.len().saturating_add(self.blank).saturating_add(self.repeated);
+        if columns > COLUMNS_MAX {
+            return self.draft.refuse(too_wide(columns));
+        }
+        if cell.len().saturating_mul(self.repeated) > TEXT_BYTES_MAX {
+            return self.draft.refuse(too_long());
+        }
+        self.row.resize(self.row.len() + std::mem::take(&mut self.blank), String::new());
+        self.row.resize(columns, cell);
+    }
+
+    fn end_row(&mut self) {
+        let row = std::mem::take(&mut self.row);
+        // A blank row stands for all that follow it to the end of the sheet.
+        let rows = if row.is_empty() { 0 } else { self.rows };
+        for _ in 0..rows {
+            if !self.draft.row(&row) {
+                break;
+            }
         }
     }
 
     fn end_paragraph(&mut self) {
         let text = std::mem::take(&mut self.paragraph);
         let level = self.level.take();
-        match self.row.last_mut().filter(|_| self.tables > 0) {
+        match self.cell.as_mut().filter(|_| self.tables > 0) {
             Some(cell) => {
                 cell.push(' ');
                 cell.push_str(&text);

@@ -6,14 +6,12 @@
 use std::collections::HashMap;
 
 use super::archive::{Archive, relations};
-use super::draft::Draft;
+use super::draft::{COLUMNS_MAX, Draft, too_wide};
 use super::xml::{Element, Event, walk};
 use super::{extract, properties};
 use crate::formats::Extract;
 use crate::moment::day_of;
 
-/// Columns that are read.
-const COLUMNS_MAX: usize = 1_000;
 /// The day 0 of sheets, 1899-12-30, counted from 1970-01-01.
 const DAY_ZERO: i64 = -25_569;
 
@@ -48,7 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
         draft.end_block();
     }
     let (title, metadata) = properties(&mut archive, "docProps/core.xml")?;
-    Ok(extract(draft.finish(), title, metadata))
+    Ok(extract(draft.finish()?, title, metadata))
 }
 
 fn shared_strings(xml: &str) -> Result<Vec<String>, String> {
@@ -139,7 +137,9 @@ impl Sheet<'_> {
             Event::Text(_) => {}
             Event::End("v" | "t") => self.cell.in_value = false,
             Event::End("c") => self.end_cell(),
-            Event::End("row") => self.draft.row(&std::mem::take(&mut self.row)),
+            Event::End("row") => {
+                self.draft.row(&std::mem::take(&mut self.row));
+            }
             Event::End(_) => {}
         }
     }
@@ -153,8 +153,11 @@ impl Sheet<'_> {
 
     fn end_cell(&mut self) {
         let Cell { kind, style, value, column, .. } = std::mem::take(&mut self.cell);
-        if column >= COLUMNS_MAX || value.is_empty() {
+        if value.is_empty() {
             return;
+        }
+        if column >= COLUMNS_MAX {
+            return self.draft.refuse(too_wide(column + 1));
         }
         let text = match kind.as_str() {
             "s" => value.trim().parse::<usize>().ok().and_then(|at| self.strings.get(at)).cloned().unwrap_or_default(),

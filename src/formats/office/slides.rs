@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
         }
     }
     let (title, mut metadata) = properties(&mut archive, "docProps/core.xml")?;
-    let text = draft.finish();
+    let text = draft.finish()?;
     metadata.insert("pages".to_owned(), pages_of(&text).into());
     Ok(extract(text, title, metadata))
 }
@@ -96,7 +96,10 @@ impl<'a> Shapes<'a> {
                 self.is_furniture = matches!(kind.as_str(), "sldNum" | "dt" | "ftr" | "hdr");
             }
             "pPr" => self.depth = element.attribute("lvl").and_then(|level| level.parse().ok()),
-            "tbl" => self.tables += 1,
+            "tbl" => {
+                self.tables += 1;
+                self.draft.end_block();
+            }
             "tr" => self.row.clear(),
             "tc" => self.row.push(String::new()),
             _ => {}
@@ -107,7 +110,9 @@ impl<'a> Shapes<'a> {
         match name {
             "t" => self.in_text = false,
             "p" => self.end_paragraph(),
-            "tr" => self.draft.row(&std::mem::take(&mut self.row)),
+            "tr" => {
+                self.draft.row(&std::mem::take(&mut self.row));
+            }
             "tbl" => {
                 self.tables = self.tables.saturating_sub(1);
                 self.draft.end_block();

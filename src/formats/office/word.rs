@@ -30,7 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
         }
     }
     let (title, metadata) = properties(&mut archive, "docProps/core.xml")?;
-    Ok(extract(body.draft.finish(), title, metadata))
+    Ok(extract(body.draft.finish()?, title, metadata))
 }
 
 /// The level of each style that is one of headings, from 1.
@@ -110,7 +110,9 @@ impl Body {
             "ilvl" => self.item = value().parse().ok(),
             "tbl" => {
                 self.tables += 1;
-                self.draft.end_block();
+                if self.tables == 1 {
+                    self.draft.end_block();
+                }
             }
             "tr" if self.tables == 1 => self.row.clear(),
             "tc" if self.tables == 1 => self.row.push(String::new()),
@@ -122,10 +124,14 @@ impl Body {
         match name {
             "t" => self.in_text = false,
             "p" => self.end_paragraph(),
-            "tr" if self.tables == 1 => self.draft.row(&std::mem::take(&mut self.row)),
+            "tr" if self.tables == 1 => {
+                self.draft.row(&std::mem::take(&mut self.row));
+            }
             "tbl" => {
                 self.tables = self.tables.saturating_sub(1);
-                self.draft.end_block();
+                if self.tables == 0 {
+                    self.draft.end_block();
+                }
             }
             _ => {}
         }
