@@ -5,6 +5,9 @@
 //! minute finds what no notice told (network drives tell none). Between changes the database is closed, so that others can
 //! search it.
 //!
+//! A folder that is deleted and made again, or moved away and back, is another one for the system, which gives no notice
+//! of it: each is watched anew when it is there again.
+//!
 //! Invariants: the first look is older than the first pass, so nothing falls between; what is new goes in before what is
 //! gone leaves; a folder that is itself not there takes no document with it.
 
@@ -15,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use quiverdb::formats;
 use quiverdb::{AddReport, Collection, DocumentId};
@@ -37,6 +40,8 @@ const BURST_MAX: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(60);
 /// A look where the system gives no notices.
 const LOOK_WITHOUT_NOTICES: Duration = Duration::from_secs(1);
+/// How often it is asked whether a folder is still the one that is watched.
+const LOOK_AT_ROOTS: Duration = Duration::from_secs(1);
 /// How long another process may hold the database before that is an error.
 const LOCKED_MAX: Duration = Duration::from_secs(60);
 /// Names in a line about a change.
@@ -51,7 +56,7 @@ pub(crate) fn run(session: &Session, sources: &Sources, open: &dyn Fn() -> Resul
     }
     progress::stop_on_ctrl_c();
     let roots: &[Root] = &sources.roots().iter().map(|path| Root::of(path)).collect::<Vec<_>>();
-    let notices = Notices::of(roots, session.path.canonicalize().unwrap_or_else(|_| session.path.clone()));
+    let mut notices = Notices::of(roots, session.path.canonicalize().unwrap_or_else(|_| session.path.clone()));
     let mut tree = Tree::look(roots);
     let collection = open()?;
     let intake = take_in(&collection, sources, HOW)?;
@@ -61,8 +66,9 @@ pub(crate) fn run(session: &Session, sources: &Sources, open: &dyn Fn() -> Resul
     ledger.rejected = unread(&intake.report.rejected).into_iter().collect();
     note(&format!("watching {}; Ctrl-C ends it", count(roots.len() as u64, "path")));
     while notices.wait() {
-        let now = Tree::look(roots);
+        let mut now = Tree::look(roots);
         let changes = tree.changes(&now, &ledger.rejected);
+        now.remember(tree);
         tree = now;
         if !changes.is_empty() {
             let report = ledger.apply(&patiently(open)?, &changes)?;
@@ -165,11 +171,23 @@ impl Tree {
         }
     }
 
+    fn is_unread(&self, file: &Path) -> bool {
+        self.unread.iter().any(|path| file.starts_with(path))
+    }
+
+    /// What could not be looked at is as it was: when it can be again, what it lacks is gone.
+    fn remember(&mut self, before: Self) {
+        for (file, stamped) in before.files {
+            if !self.files.contains_key(&file) && self.is_unread(&file) {
+                self.files.insert(file, stamped);
+            }
+        }
+    }
+
     /// What is different now. What was rejected is tried again when something left, which may have been in its way.
     fn changes(&self, now: &Self, rejected: &HashSet<PathBuf>) -> Changes {
-        let is_unread = |file: &Path| now.unread.iter().any(|path| file.starts_with(path));
-        let gone: BTreeSet<PathBuf> =
-            self.files.keys().filter(|file| !now.files.contains_key(*file) && !is_unread(file)).cloned().collect();
+        let is_gone = |file: &&PathBuf| !now.files.contains_key(*file) && !now.is_unread(file);
+        let gone: BTreeSet<PathBuf> = self.files.keys().filter(is_gone).cloned().collect();
         let mut changed: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
         for (file, (root, stamp)) in &now.files {
             let is_same = self.files.get(file).is_some_and(|(_, before)| before == stamp);
@@ -299,27 +317,64 @@ struct Notices {
     receive: Receiver<notify::Result<notify::Event>>,
     /// Keeps the channel open where nobody gives notice.
     _send: Sender<notify::Result<notify::Event>>,
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    watched: Vec<Watched>,
     /// The database, whose own changes are none.
     database: PathBuf,
     look: Duration,
 }
 
+/// A folder of which notices are asked.
+struct Watched {
+    folder: PathBuf,
+    mode: RecursiveMode,
+    /// Which folder is watched; `None` while there is none.
+    birth: Option<Birth>,
+    /// Whether a notice told that it was deleted or moved.
+    is_lost: bool,
+}
+
+/// Which folder of its path it is. Its number alone does not tell: file systems give that of a deleted one to the next.
+struct Birth(Metadata);
+
+impl PartialEq for Birth {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.0, &other.0);
+        number(one) == number(two) && one.created().ok() == two.created().ok()
+    }
+}
+
+impl Birth {
+    fn of(folder: &Path) -> Option<Self> {
+        folder.metadata().ok().filter(Metadata::is_dir).map(Self)
+    }
+}
+
+#[cfg(unix)]
+fn number(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn number(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
 impl Notices {
     fn of(roots: &[Root], database: PathBuf) -> Self {
         let (send, receive) = mpsc::channel();
-        let watcher = watcher(roots, send.clone());
+        let mut watched = folders(roots);
+        let watcher = watcher(&mut watched, send.clone());
         let look = if watcher.is_ok() { LOOK } else { LOOK_WITHOUT_NOTICES };
-        let watcher = watcher.inspect_err(|error| {
-            note(&format!("the system gives no notices of changes here ({error}); looking every second instead"));
-        });
-        Self { receive, _send: send, _watcher: watcher.ok(), database, look }
+        let watcher = watcher.inspect_err(no_notices).ok();
+        Self { receive, _send: send, watcher, watched, database, look }
     }
 
-    /// Waits for a burst of changes to end, or for the time of a look; `false` after Ctrl-C.
-    fn wait(&self) -> bool {
+    /// Waits for a burst of changes to end, for the time of a look, or for a folder to be there again; `false` after Ctrl-C.
+    fn wait(&mut self) -> bool {
         let begun = Instant::now();
-        let mut first: Option<Instant> = None;
+        let (mut first, mut asked): (Option<Instant>, _) = (None, begun);
         loop {
             if progress::is_stopped() {
                 return false;
@@ -329,8 +384,17 @@ impl Notices {
                     first.get_or_insert_with(Instant::now);
                 }
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) if first.is_some() || begun.elapsed() > self.look => return true,
+                Err(RecvTimeoutError::Timeout) if first.is_some() || begun.elapsed() > self.look => {
+                    self.watch_again();
+                    return true;
+                }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            if asked.elapsed() > LOOK_AT_ROOTS {
+                asked = Instant::now();
+                if self.watch_again() {
+                    first.get_or_insert(asked);
+                }
             }
             if first.is_some_and(|first| first.elapsed() > BURST_MAX) {
                 return true;
@@ -339,20 +403,77 @@ impl Notices {
     }
 
     /// Whether a notice is about a change. That notices were lost, is one.
-    fn tells(&self, event: &notify::Result<notify::Event>) -> bool {
+    fn tells(&mut self, event: &notify::Result<notify::Event>) -> bool {
         let Ok(event) = event else { return true };
+        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            self.watched.iter_mut().for_each(|watched| watched.is_lost |= event.paths.contains(&watched.folder));
+        }
         let is_read = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
         let is_ours = !event.paths.is_empty() && event.paths.iter().all(|path| path.starts_with(&self.database));
         !is_read && !is_ours
     }
+
+    /// Watches folders that are others than before, and tells of them and of those that are gone; returns whether there is
+    /// one to look at.
+    fn watch_again(&mut self) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut again = false;
+        for watched in &mut self.watched {
+            let birth = Birth::of(&watched.folder);
+            if birth == watched.birth && !watched.is_lost {
+                continue;
+            }
+            // It may have gone with its folder.
+            let _ = watcher.unwatch(&watched.folder);
+            watched.is_lost = false;
+            let shown = watched.folder.to_string_lossy();
+            if birth.is_none() {
+                note(&format!(
+                    "{} is gone; its documents stay, and it is watched when it is there again",
+                    harmless(&shown)
+                ));
+            } else {
+                match watcher.watch(&watched.folder, watched.mode) {
+                    Ok(()) => note(&format!("{} is there again, and watched", harmless(&shown))),
+                    // It went between; the next round tells.
+                    Err(_) if Birth::of(&watched.folder).is_none() => continue,
+                    Err(error) => {
+                        no_notices(&error);
+                        self.look = LOOK_WITHOUT_NOTICES;
+                    }
+                }
+                again = true;
+            }
+            watched.birth = birth;
+        }
+        again
+    }
 }
 
-fn watcher(roots: &[Root], send: Sender<notify::Result<notify::Event>>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(send)?;
+fn no_notices(error: &notify::Error) {
+    note(&format!("the system gives no notices of changes here ({error}); looking every second instead"));
+}
+
+/// The folders of the roots, each once.
+fn folders(roots: &[Root]) -> Vec<Watched> {
+    let mut watched: Vec<Watched> = Vec::new();
     for root in roots {
         // Of a file its folder: the file itself is another one after each save of many editors.
         let mode = if root.is_file { RecursiveMode::NonRecursive } else { RecursiveMode::Recursive };
-        watcher.watch(&root.folder, mode)?;
+        match watched.iter_mut().find(|watched| watched.folder == root.folder) {
+            Some(same) if mode == RecursiveMode::Recursive => same.mode = mode,
+            Some(_) => {}
+            None => watched.push(Watched { folder: root.folder.clone(), mode, birth: None, is_lost: false }),
+        }
+    }
+    watched
+}
+
+fn watcher(watched: &mut [Watched], send: Sender<notify::Result<notify::Event>>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(send)?;
+    for watched in watched {
+        watched.birth = Birth::of(&watched.folder);
+        watcher.watch(&watched.folder, watched.mode)?;
     }
     Ok(watcher)
 }

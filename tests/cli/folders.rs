@@ -125,16 +125,28 @@ pub(super) struct Watch {
     lines: Receiver<String>,
 }
 
+fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (send, lines) = mpsc::channel();
+    let stream = BufReader::new(stream);
+    std::thread::spawn(move || stream.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    lines
+}
+
 /// How long a change may take to show.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Watch {
     pub(super) fn start(shell: &Shell, arguments: &[&str]) -> Self {
         let mut child = shell.command(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (send, lines) = mpsc::channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let lines = lines_of(child.stdout.take().unwrap());
         Self { child, lines }
+    }
+
+    /// The same, and what it tells on stderr.
+    fn start_with_notes(shell: &Shell, arguments: &[&str]) -> (Self, Receiver<String>) {
+        let mut child = shell.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, notes) = (lines_of(child.stdout.take().unwrap()), lines_of(child.stderr.take().unwrap()));
+        (Self { child, lines }, notes)
     }
 
     fn text(&mut self) -> String {
@@ -211,6 +223,36 @@ fn a_watched_folder_that_goes_away_takes_nothing_with_it() {
 }
 
 #[cfg(unix)]
+/// Without its own watch it would be seen by the look that comes each minute, and of that nothing is said.
+#[test]
+fn a_watched_folder_that_is_made_again_is_watched_again() {
+    let shell = Shell::new();
+    shell.write_docs();
+    let (mut watch, told) = Watch::start_with_notes(&shell, &["add", "docs", "--watch", "--json"]);
+    watch.line();
+    let until_told = |words: &str| while !told.recv_timeout(PATIENCE).expect(words).contains(words) {};
+    until_told("watching");
+    // In one step, so that no look finds it with half of its files.
+    fs::rename(shell.path("docs"), shell.path("trash")).unwrap();
+    fs::remove_dir_all(shell.path("trash")).unwrap();
+    until_told("docs is gone; its documents stay");
+    shell.run(&["get", "ice.txt"]).expect(0);
+    fs::create_dir(shell.path("docs")).unwrap();
+    put(&shell, "docs/bread.md", "# Bread\n\nRye.\n");
+    until_told("docs is there again, and watched");
+    let again = watch.until(|line| line["replaced"] == 1);
+    // What the new folder lacks is gone.
+    let removed = if again["removed"] == 2 { again } else { watch.until(|line| line["removed"] == 2) };
+    assert_eq!(removed["rejected"], json!([]));
+    put(&shell, "docs/tea.md", "# Tea\n\nLet it draw.\n");
+    watch.until(|line| line["added"] == 1);
+    fs::remove_dir_all(shell.path("docs")).unwrap();
+    fs::create_dir(shell.path("docs")).unwrap();
+    until_told("docs is there again, and watched");
+    put(&shell, "docs/coffee.md", "# Coffee\n\nGrind it.\n");
+    watch.until(|line| line["added"] == 1);
+}
+
 #[test]
 fn ctrl_c_ends_a_watch_well() {
     let shell = Shell::new();
