@@ -12,10 +12,10 @@ use crate::codec::{CollectionRecord, Number};
 use crate::engine::{Engine, Outcome, next_sequence, unknown};
 use crate::error::engine;
 use crate::tables::{
-    Bytes, CHUNKS, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, METADATA, Pair, RETIRED, SEGMENTS, SHADOWS, SPACES, TEXTS,
-    TOMBSTONES, VECTORS, pairs_of,
+    Bytes, CHUNKS, COLLECTIONS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, EXPIRY_ORDER, METADATA, Pair, RETIRED, SEGMENTS,
+    SHADOWS, SPACES, TEXTS, TOMBSTONES, VECTORS, pairs_of,
 };
-use crate::{CollectionId, Result, expiry, ledger, rows};
+use crate::{CollectionId, Result, ledger, rows};
 
 /// Rows of a table that one transaction removes, and blocks of vectors.
 const ROWS_MAX: usize = 8_192;
@@ -42,7 +42,6 @@ pub(crate) fn retire(transaction: &WriteTransaction, number: u32) -> Result<Vec<
     }
     table.retain_in(pairs_of(number), |_, _| false).map_err(engine)?;
     ledger::drop_collection(transaction, number)?;
-    expiry::drop_collection(transaction, number)?;
     let mut retired = transaction.open_table(RETIRED).map_err(engine)?;
     rows::put_numbered(&mut retired, RETIRED, number, &record)?;
     Ok(segments)
@@ -88,13 +87,16 @@ fn remove_piece(transaction: &WriteTransaction) -> Result<()> {
     let record: CollectionRecord =
         rows::get_numbered(&retired, RETIRED, number)?.ok_or_else(|| unknown(CollectionId(number)))?;
     let mut is_empty = true;
-    for table in [DOCUMENTS, TEXTS, METADATA, CHUNKS] {
+    for table in [DOCUMENTS, TEXTS, METADATA, CHUNKS, EXPIRIES] {
         is_empty &= remove_pairs(transaction, table, number, ROWS_MAX)?;
     }
     for space in record.spaces {
         is_empty &= remove_pairs(transaction, VECTORS, space, BLOCKS_MAX)?;
     }
-    if remove_ids(transaction, number)? && is_empty {
+    for table in [DOCUMENT_IDS, EXPIRY_ORDER] {
+        is_empty &= remove_keyed(transaction, table, number)?;
+    }
+    if is_empty {
         retired.remove(number).map_err(engine)?;
     }
     Ok(())
@@ -117,8 +119,13 @@ fn remove_pairs(
     Ok(end.is_none())
 }
 
-fn remove_ids(transaction: &WriteTransaction, owner: u32) -> Result<bool> {
-    let mut table = transaction.open_table(DOCUMENT_IDS).map_err(engine)?;
+/// As [`remove_pairs`], where the second part of a key is bytes.
+fn remove_keyed(
+    transaction: &WriteTransaction,
+    definition: TableDefinition<'static, (u32, &'static [u8]), Bytes>,
+    owner: u32,
+) -> Result<bool> {
+    let mut table = transaction.open_table(definition).map_err(engine)?;
     let all = || (owner, [].as_slice())..(owner + 1, [].as_slice());
     let nth = table.range::<(u32, &[u8])>(all()).map_err(engine)?.nth(ROWS_MAX);
     let end = nth.transpose().map_err(engine)?.map(|(key, _)| key.value().1.to_vec());

@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{ROUND_DIMS, batch, in_memory, on_disk, on_disk_in_memory, sound};
 use crate::engine::Engine;
 use crate::error::engine;
-use crate::tables::{CHUNKS, DOCUMENT_IDS, DOCUMENTS, METADATA, RETIRED, TEXTS, VECTORS, pairs_of};
+use crate::tables::{
+    CHUNKS, DOCUMENT_IDS, DOCUMENTS, EXPIRIES, EXPIRY_ORDER, METADATA, RETIRED, TEXTS, VECTORS, pairs_of,
+};
 use crate::testing::{Power, Random, put, random_document, settings};
 use crate::{
     AliasEdit, Alongside, Changes, CollectionId, CollectionSettings, DocumentId, Error, LedgerEdit, Metric, NewChunk,
@@ -64,11 +66,18 @@ fn is_made_otherwise(store: &Store) -> bool {
 /// Rows that a collection of these spaces has left.
 fn rows_left(engine: &Engine, collection: CollectionId, spaces: &[crate::SpaceId]) -> usize {
     let transaction = engine.begin_read().unwrap();
-    let pairs = |table, owner| rows::open(&transaction, table).unwrap().range(pairs_of(owner)).unwrap().count();
-    let of_tables = [DOCUMENTS, TEXTS, METADATA, CHUNKS].map(|table| pairs(table, collection.0)).iter().sum::<usize>();
+    let pairs = |table, owner| {
+        let table = rows::open_if_made(&transaction, table).unwrap();
+        table.map_or(0, |table| table.range(pairs_of(owner)).unwrap().count())
+    };
+    let keyed = |table, owner: u32| {
+        let table = rows::open_if_made(&transaction, table).unwrap();
+        table.map_or(0, |table| table.range((owner, [].as_slice())..(owner + 1, [].as_slice())).unwrap().count())
+    };
+    let of_tables =
+        [DOCUMENTS, TEXTS, METADATA, CHUNKS, EXPIRIES].map(|table| pairs(table, collection.0)).iter().sum::<usize>();
     let of_spaces = spaces.iter().map(|space| pairs(VECTORS, space.0)).sum::<usize>();
-    let ids = rows::open(&transaction, DOCUMENT_IDS).unwrap();
-    let ids = ids.range((collection.0, [].as_slice())..(collection.0 + 1, [].as_slice())).unwrap().count();
+    let ids = keyed(DOCUMENT_IDS, collection.0) + keyed(EXPIRY_ORDER, collection.0);
     let retired = rows::open_if_made(&transaction, RETIRED).unwrap();
     let retired = retired.map_or(0, |table| table.get(collection.0).map_err(engine_error).unwrap().iter().count());
     of_tables + of_spaces + ids + retired
@@ -119,6 +128,30 @@ fn a_shadow_takes_the_place_and_nothing_is_left_of_the_other() {
     sound(&store);
     assert!(is_made_otherwise(&store) && content(&store) == wanted);
     assert_eq!(std::fs::read_dir(folder.path().join("segments")).unwrap().count(), 1);
+}
+
+/// However many rows the old one has, the swap touches none of them: whoever writes waits for it.
+#[test]
+fn the_swap_leaves_all_rows_to_the_purge_those_of_moments_too() {
+    let (store, notes) = in_memory(ROUND_DIMS, Metric::Cosine);
+    let mut random = Random::new(9);
+    let documents = (0..40).map(|id| {
+        let mut made = random_document(&mut random, id, ROUND_DIMS);
+        made.expires_at = (id % 2 == 0).then_some(u64::MAX - id as u64);
+        put(made)
+    });
+    store.write(notes, documents.collect()).unwrap();
+    let spaces = store.collection("notes").unwrap().unwrap().spaces;
+    let wanted = content(&store);
+    let changes = store.watch(notes).unwrap();
+    fill(&store, notes, ROUND_DIMS).unwrap();
+    let before = rows_left(&store.0, notes, &spaces);
+    store.promote(&changes, |late| operations(&store, notes, late)).unwrap();
+    assert_eq!(rows_left(&store.0, notes, &spaces), before + 1, "all, and that it is retired");
+    sound(&store);
+    store.purge().unwrap();
+    assert_eq!((rows_left(&store.0, notes, &spaces), content(&store)), (0, wanted));
+    sound(&store);
 }
 
 #[test]
