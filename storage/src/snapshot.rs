@@ -6,6 +6,7 @@
 //! it is believed; results depend on content alone, equal scores standing in order of document id and ordinal.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use redb::{ReadTransaction, TableHandle};
@@ -256,25 +257,44 @@ impl Snapshot {
             let spaces =
                 self.0.record.spaces.iter().map(|&space| Ok((space, space_record(&*self.transaction()?, space)?)));
             let spaces = spaces.collect::<Result<Vec<_>>>()?;
+            let Range { start, end } = self.document_record(number)?.chunks();
+            let chunks = start..end.min(start.saturating_add(u32::try_from(chunks_max).unwrap_or(u32::MAX)));
+            let vectors = spaces.iter().map(|(space, record)| self.stored_vectors(*space, record, chunks.clone()));
+            let mut vectors = vectors.map(|of_space| Ok(of_space?.into_iter())).collect::<Result<Vec<_>>>()?;
             let chunk = |chunk| {
                 let record: ChunkRecord = rows::need(&table, CHUNKS, self.key(chunk))?;
                 let ChunkRecord { ordinal, start, end, heading, .. } = record;
-                let vectors = spaces.iter().map(|(space, record)| self.stored_vector(*space, record, chunk));
-                let vectors = vectors.collect::<Result<_>>()?;
+                let vectors = vectors.iter_mut().filter_map(Iterator::next).collect();
                 Ok(StoredChunk { ordinal, start: start as usize, end: end as usize, heading, vectors })
             };
-            self.document_record(number)?.chunks().take(chunks_max).map(chunk).collect()
+            chunks.map(chunk).collect()
         })
     }
 
     fn stored_vector(&self, space: u32, record: &SpaceRecord, chunk: u32) -> Result<Vec<f32>> {
-        let key = (space, chunk / record.per_block);
-        let place = Place::new(VECTORS.name(), key);
+        let mut vectors = self.stored_vectors(space, record, chunk..chunk + 1)?;
+        vectors.pop().ok_or_else(|| not_live(ChunkNumber(chunk)))
+    }
+
+    /// The vectors of chunks that follow each other. Each block is read, and its checksum made, once.
+    fn stored_vectors(&self, space: u32, record: &SpaceRecord, chunks: Range<u32>) -> Result<Vec<Vec<f32>>> {
         let table = rows::open(&*self.transaction()?, VECTORS)?;
-        let row = table.get(key).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
-        let block = open_block(place, record.dims as usize, row.value())?;
-        let slot = (chunk % record.per_block) as usize;
-        block.row(slot).ok_or_else(|| place.corrupt(format!("it has no vector of chunk {chunk}")))
+        let mut vectors = Vec::with_capacity(chunks.len());
+        let mut next = chunks.start;
+        while next < chunks.end {
+            let key = (space, next / record.per_block);
+            let place = Place::new(VECTORS.name(), key);
+            let row = table.get(key).map_err(engine)?.ok_or_else(|| rows::missing(place))?;
+            let block = open_block(place, record.dims as usize, row.value())?;
+            let slot = next % record.per_block;
+            let end = chunks.end.min(next.saturating_add(record.per_block - slot));
+            for chunk in next..end {
+                let vector = block.row((chunk % record.per_block) as usize);
+                vectors.push(vector.ok_or_else(|| place.corrupt(format!("it has no vector of chunk {chunk}")))?);
+            }
+            next = end;
+        }
+        Ok(vectors)
     }
 
     /// A document as it would have to be given to be stored as it is, and the number of its first chunk; `None` where it

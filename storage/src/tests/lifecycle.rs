@@ -34,6 +34,21 @@ fn a_document_comes_back_as_it_was_given() {
     sound(&store);
 }
 
+/// Blocks of two dimensions hold 4,092 vectors.
+#[test]
+fn chunks_of_several_blocks_have_each_its_vector() {
+    let (store, notes) = in_memory(2, Metric::Dot);
+    let vectors: Vec<Vec<f32>> = (0..9_000_u16).map(|at| vec![f32::from(at), 1.0]).collect();
+    let before = document("before", "One. ", json!({}), &[vec![-1.0, 0.0]]);
+    let long = document("long", &"Word. ".repeat(vectors.len()), json!({}), &vectors);
+    store.write(notes, vec![put(before), put(long)]).unwrap();
+    let snapshot = store.snapshot(notes).unwrap();
+    let stored = snapshot.stored_chunks(&"long".into()).unwrap();
+    assert_eq!(stored.len(), vectors.len());
+    assert!(stored.iter().zip(&vectors).all(|(stored, given)| stored.vectors[0] == *given));
+    assert_eq!(snapshot.first_chunk(&"long".into()).unwrap().unwrap().vectors[0], vectors[0]);
+}
+
 #[test]
 fn integer_and_string_ids_are_different_documents() {
     let (store, notes) = in_memory(1, Metric::Dot);
