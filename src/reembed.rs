@@ -49,6 +49,7 @@ pub struct ReembedOptions<'a> {
     chunk_overlap: Option<usize>,
     chunker: Option<ChunkerKind>,
     dry_run: bool,
+    force: bool,
     progress: Option<&'a (dyn Fn(&ReembedReport) + Sync)>,
     cancel: Option<&'a AtomicBool>,
 }
@@ -96,7 +97,8 @@ impl<'a> ReembedOptions<'a> {
         self
     }
 
-    /// Splits all text again, even where no setting of the chunks changes.
+    /// Splits all text again. Where no setting changes, the same chunks would come of it, and nothing is done;
+    /// [`ReembedOptions::force`] does it all the same.
     #[must_use]
     pub fn rechunk(mut self) -> Self {
         self.rechunk = true;
@@ -124,6 +126,14 @@ impl<'a> ReembedOptions<'a> {
         self
     }
 
+    /// Makes the collection anew even where nothing changes, which another version of this library may split otherwise.
+    /// Vectors of chunks that come out the same are kept.
+    #[must_use]
+    pub fn force(mut self) -> Self {
+        self.force = true;
+        self
+    }
+
     /// Only says what would happen. Nothing is embedded or written; some documents are split, to say how many chunks there
     /// will be.
     #[must_use]
@@ -147,11 +157,12 @@ impl<'a> ReembedOptions<'a> {
     }
 
     fn asks_for_something(&self) -> bool {
-        let Self { model, dimensions, keep_old, rechunk, chunk_tokens, chunk_overlap, chunker, .. } = self;
+        let Self { model, dimensions, keep_old, rechunk, force, chunk_tokens, chunk_overlap, chunker, .. } = self;
         !matches!(model, Model::Unset)
             || dimensions.is_some()
             || keep_old.is_some()
             || *rechunk
+            || *force
             || chunk_tokens.is_some()
             || chunk_overlap.is_some()
             || chunker.is_some()
@@ -234,7 +245,7 @@ pub(crate) fn run(parts: &Arc<Parts>, options: &ReembedOptions<'_>) -> Result<Re
     let target = Target::of(parts, shadow.as_ref(), options)?;
     let mut report = target.report(parts);
     report.documents_total = parts.store.snapshot(parts.info.id)?.documents();
-    if target.is_what_there_is(parts) && !options.rechunk && shadow.is_none() {
+    if target.is_what_there_is(parts) && !options.force && shadow.is_none() {
         report.outcome = ReembedOutcome::Unchanged;
         report.documents = report.documents_total;
     } else if options.dry_run {

@@ -313,8 +313,10 @@ fn chunks_change_and_vectors_of_the_same_words_stay() {
     expect_fresh(&db, "notes", CollectionConfig::new().chunk_tokens(64).chunk_overlap(8));
     let again = notes.reembed(&ReembedOptions::new().chunk_tokens(64)).unwrap();
     assert_eq!((again.outcome, again.chunks_embedded), (ReembedOutcome::Unchanged, 0));
-    // Split again as it is: every vector is kept.
     let again = notes.reembed(&ReembedOptions::new().rechunk()).unwrap();
+    assert_eq!((again.outcome, again.chunks_reused), (ReembedOutcome::Unchanged, 0));
+    // Split again as it is: every vector is kept.
+    let again = notes.reembed(&ReembedOptions::new().rechunk().force()).unwrap();
     assert_eq!((again.outcome, again.chunks_embedded, again.chunks_reused), (ReembedOutcome::Done, 0, report.chunks));
 }
 

@@ -484,7 +484,7 @@ pub(crate) struct Reembed {
     /// Keep the old vectors in a space of this name, `previous` where none is given
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "previous")]
     pub(crate) keep_old: Option<String>,
-    /// Split all text again
+    /// Split all text again; does nothing where no setting changes, unless --force
     #[arg(long)]
     pub(crate) rechunk: bool,
     /// Tokens of a chunk
@@ -503,7 +503,7 @@ pub(crate) struct Reembed {
     #[arg(
         long,
         conflicts_with_all = [
-            "model", "dims", "space", "keep_old", "rechunk", "chunk_tokens", "chunk_overlap", "chunker", "dry_run"
+            "model", "dims", "space", "keep_old", "rechunk", "chunk_tokens", "chunk_overlap", "chunker", "dry_run", "force"
         ]
     )]
     pub(crate) abort: bool,
@@ -512,6 +512,9 @@ pub(crate) struct Reembed {
 #[derive(Args)]
 pub(crate) struct Get {
     /// Ids of documents
+    /// Do it even where nothing changes; vectors of chunks that come out the same are kept
+    #[arg(long)]
+    pub(crate) force: bool,
     #[arg(required = true, value_name = "ID", allow_negative_numbers = true)]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]

@@ -72,6 +72,9 @@ fn options(arguments: &Reembed) -> Result<ReembedOptions<'static>> {
     if *rechunk {
         options = options.rechunk();
     }
+    if arguments.force {
+        options = options.force();
+    }
     if let Some(tokens) = arguments.chunk_tokens {
         options = options.chunk_tokens(tokens);
     }
@@ -95,7 +98,7 @@ fn describe(report: &ReembedReport) -> String {
     let made = format!("model {model} ({dims} dimensions), chunks of {chunk_tokens} tokens");
     let documents_of = format!("{} of {}", thousands(*documents), count(report.documents_total, "document"));
     match outcome {
-        ReembedOutcome::Unchanged => format!("`{collection}` is so already: {made}; nothing to do"),
+        ReembedOutcome::Unchanged => format!("`{collection}` is so already: {made}; nothing to do (--force does it)"),
         ReembedOutcome::Planned => format!(
             "would be: {made}; {documents_of} done; about {}, {} to embed, now of {model_before}",
             count(report.chunks, "passage"),
@@ -145,6 +148,6 @@ mod tests {
                         old vectors are space `previous`: search --space previous";
         assert_eq!(describe(&report), expected);
         report.outcome = ReembedOutcome::Unchanged;
-        assert!(describe(&report).ends_with("nothing to do"));
+        assert!(describe(&report).ends_with("nothing to do (--force does it)"));
     }
 }

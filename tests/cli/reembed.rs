@@ -38,6 +38,9 @@ fn the_model_and_the_chunks_of_a_collection_change() {
     let chunks = shell.json(&["stats", "--json"])["collections"][0]["chunks"].as_u64().unwrap();
     let split = shell.json(&["reembed", "--rechunk", "--chunk-tokens", "48", "--json"]);
     assert!(split["chunks"].as_u64().unwrap() > chunks && split["chunk_tokens"] == 48, "{split}");
+    let again = shell.run(&["reembed", "--rechunk"]).expect(0).stdout;
+    assert!(again.contains("nothing to do (--force does it)"), "{again}");
+    assert_eq!(shell.json(&["reembed", "--rechunk", "--force", "--json"])["outcome"], "done");
     assert_eq!(found("default"), "bread.md");
     assert_eq!(shell.run(&["check"]).expect(0).stderr, "");
 }
