@@ -180,6 +180,8 @@ struct Counts {
     chunks_cached: u64,
     texts_truncated: u64,
     seconds: f64,
+    #[serde(default)]
+    expired: u64,
 }
 
 impl Counts {
@@ -195,6 +197,7 @@ impl Counts {
             chunks_cached: self.chunks_cached + run.chunks_cached,
             texts_truncated: self.texts_truncated + run.texts_truncated,
             seconds: self.seconds + run.seconds,
+            expired: self.expired + run.expired,
         }
     }
 
@@ -207,6 +210,7 @@ impl Counts {
             added: self.added,
             replaced: self.replaced,
             unchanged: self.unchanged,
+            expired: self.expired,
             removed: 0,
             rejected,
             chunks_embedded: self.chunks_embedded,

@@ -254,6 +254,8 @@ fn read_batch<'a>(
         }
     }
     report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
+    let now = parts.store.now();
+    report.expired += prepared.iter().filter(|document| document.has_expired(now)).count() as u64;
     Ok((parts, prepared))
 }
 
@@ -370,6 +372,11 @@ impl PreparedChunk {
 }
 
 impl Prepared {
+    /// Whether nothing will find it, at this moment by the database's clock.
+    fn has_expired(&self, now: u64) -> bool {
+        self.document.expires_at.is_some_and(|time| moment::millis(time) <= now)
+    }
+
     /// What the model of this space is to read.
     fn to_embed(&self, space: usize) -> impl Iterator<Item = &str> {
         self.chunks.iter().filter(move |chunk| chunk.vectors[space].is_none()).map(|chunk| chunk.input.as_str())

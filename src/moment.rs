@@ -1,7 +1,7 @@
 //! Which moment is this, in words that sort? RFC 3339, and seconds since 1970.
 //!
-//! Written in UTC, to the second or, where there are any, to the millisecond. Read with any offset from UTC, and with a
-//! space for the `T`. No names of time zones and no leap seconds (`:60` is the second after); that is all we need and saves
+//! Written in UTC, to the second or, where there are any, to the millisecond. Read with any offset from UTC, with a space
+//! for the `T`, and without a time, which is midnight in UTC. No names of time zones and no leap seconds (`:60` is the second after); that is all we need and saves
 //! a dependency.
 
 use std::time::{Duration, SystemTime};
@@ -82,10 +82,11 @@ pub(crate) fn millis(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads RFC 3339, to the millisecond; `None` where it is something else.
+/// Reads RFC 3339, to the millisecond, or the date alone, which is its first moment in UTC; `None` where it is something else.
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let (date, rest) = text.trim().split_at_checked(10)?;
     let [year, month, day_of_month] = numbers(date, '-', [4, 2, 2])?;
+    let rest = if rest.is_empty() { "T00:00:00Z" } else { rest };
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, rest) = rest.split_at_checked(8)?;
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
@@ -167,9 +168,13 @@ mod tests {
             assert_eq!(seconds(same), Some(1_709_210_096), "{same}");
         }
         assert_eq!(seconds("1969-12-31T23:59:59Z"), Some(0), "long gone");
+        assert_eq!((seconds("2024-02-29"), seconds(" 1970-01-02 ")), (Some(1_709_164_800), Some(86_400)), "midnight");
         for none in [
             "",
             "2024",
+            "2024-02-30",
+            "2024-02-29Z",
+            "2024-02-29T",
             "2024-02-30T00:00:00Z",
             "2023-02-29T00:00:00Z",
             "2024-13-01T00:00:00Z",

@@ -44,7 +44,8 @@ pub struct Document {
     pub vectors: BTreeMap<String, Vec<f32>>,
     /// When it expires, to the millisecond; `None` is never. From then on it is found by nothing: no search, filter, scan or
     /// look-up, however it was indexed. Its rows go with later writes, [`crate::Database::compact`], or
-    /// [`crate::Collection::sweep`].
+    /// [`crate::Collection::sweep`]. A document that has expired when it is added is taken all the same, since clocks differ
+    /// and other programs may mean it so; [`AddReport::expired`] counts it.
     pub expires_at: Option<SystemTime>,
     /// What models made of the document elsewhere, as an export carries it. A collection takes the vectors of those chunks
     /// that it would make itself, where its model is the same, and embeds the others; the content is the same either way.
@@ -681,6 +682,8 @@ pub struct AddReport {
     #[doc(hidden)]
     #[serde(skip)]
     pub places: Vec<usize>,
+    /// Documents among those added and replaced that had expired already ([`Document::expires_at`]): nothing finds them.
+    pub expired: u64,
 }
 
 impl AddReport {
@@ -699,6 +702,7 @@ impl AddReport {
             embedding_seconds,
             chunks_cached,
             mut places,
+            expired,
         } = other;
         self.added += added;
         self.replaced += replaced;
@@ -712,6 +716,7 @@ impl AddReport {
         self.embedding_seconds += embedding_seconds;
         self.chunks_cached += chunks_cached;
         self.places.append(&mut places);
+        self.expired += expired;
     }
 }
 

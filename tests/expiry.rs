@@ -94,6 +94,18 @@ fn the_moment_is_part_of_the_document() {
 }
 
 #[test]
+fn what_has_expired_already_is_counted() {
+    let db = Database::in_memory().unwrap();
+    clock(&db, 5_000);
+    let notes = db.collection("notes").unwrap();
+    let document = |id: i64, until: u64| Document::new(id, format!("Pears number {id}.")).expires_at(at(until));
+    let report = notes.add_many([document(1, 4_999), document(2, 5_000), document(3, 5_001)]).unwrap();
+    assert_eq!((report.added, report.expired, notes.count().unwrap()), (3, 2, 1));
+    let again = notes.add_many([document(1, 9_000), document(3, 5_000)]).unwrap();
+    assert_eq!((again.added, again.replaced, again.expired, notes.count().unwrap()), (1, 1, 1, 1));
+}
+
+#[test]
 fn json_lines_say_it_in_words_or_seconds() {
     let read = |expires_at: &str| {
         let line = format!("{{\"id\":1,\"text\":\"t\",\"expires_at\":{expires_at}}}\n");
@@ -106,7 +118,8 @@ fn json_lines_say_it_in_words_or_seconds() {
         (Some(at(1_500)), Some(at(1_700_000_000_000)), None)
     );
     assert_eq!(read("1").unwrap().metadata, json!({}));
-    for wrong in ["\"tomorrow\"", "\"2030-01-01\"", "-5", "true", "1e300"] {
+    assert_eq!(moment("\"1970-01-02\""), Some(at(86_400_000)), "midnight in UTC");
+    for wrong in ["\"tomorrow\"", "\"2030-02-30\"", "\"2030-01\"", "-5", "true", "1e300"] {
         let reason = read(wrong).unwrap_err().reason;
         assert!(reason.contains("`expires_at` is") && reason.contains("2030-01-31T12:00:00Z"), "{reason}");
     }

@@ -34,8 +34,10 @@ const DOCUMENTS_HELP: &str = r#"A line of JSONL is a document:
   {"id": 7, "text": "...", "title": "...", "metadata": {"year": 2024}, "vector": [0.1, ...]}
 `_id` may stand for `id`; a title, metadata and a vector may be left out, and the text where there is a vector. Other keys
 become metadata. "vectors": {"image": [...]} brings the vectors of further spaces; each external one needs its own.
-"expires_at": "2030-01-31T12:00:00Z" (or seconds since 1970) hides the document from then on. A file is a document whose id is its path below the folder given; hidden files and those that .gitignore,
-.ignore or .quiverignore name are left out."#;
+"expires_at": "2030-01-31T12:00:00Z" (or "2030-01-31", midnight in UTC, or seconds since 1970) hides the document from then
+on; one that has expired already is taken, counted ("expired"), and found by nothing.
+A file is a document whose id is its path below the folder given; hidden files and those that .gitignore, .ignore or
+.quiverignore name are left out."#;
 
 const FILTERS_HELP: &str = r#"Filters:
   year >= 2020 AND lang IN ('en', 'de')        = != < <= > >=, IN, NOT IN

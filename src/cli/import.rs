@@ -265,6 +265,7 @@ mod rows {
         report.chunks_cached += more.chunks_cached;
         report.texts_truncated += more.texts_truncated;
         report.seconds += more.seconds;
+        report.expired += more.expired;
         all.rows += next.rows;
         all.rejected_rows += next.rejected_rows;
         all.resumed_after += next.resumed_after;

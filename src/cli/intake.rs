@@ -228,6 +228,7 @@ pub(crate) fn describe(report: &AddReport) -> String {
         embedding_seconds: _,
         chunks_cached,
         places: _,
+        expired,
     } = report;
     let mut parts = Vec::new();
     let outcomes = [(*added, "added"), (*replaced, "replaced"), (*unchanged, "unchanged"), (*removed, "removed")];
@@ -235,6 +236,9 @@ pub(crate) fn describe(report: &AddReport) -> String {
         if number > 0 {
             parts.push(format!("{} {what}", thousands(number)));
         }
+    }
+    if *expired > 0 {
+        parts.push(format!("{} of these expired already, so nothing finds them", thousands(*expired)));
     }
     if !rejected.is_empty() {
         parts.push(format!("{} rejected", thousands(rejected.len() as u64)));

@@ -1,7 +1,7 @@
 //! Which document does this line of JSON hold?
 //!
 //! `{"id"|"_id": ..., "text": ..., "title"?: ..., "metadata"?: {...}, "vector"?: [...], "vectors"?: {"space": [...]},
-//! "expires_at"?: RFC 3339 or seconds since 1970}`;
+//! "expires_at"?: RFC 3339, a date or seconds since 1970}`;
 //! other keys of the top level go to the metadata. A line that is no document is rejected with its number, and the next line is read.
 //!
 //! It does not check what the collection checks (id length, vector length, NaN).
@@ -192,7 +192,7 @@ fn numbers(key: &str, value: &Value) -> std::result::Result<Vec<f32>, String> {
     values.iter().enumerate().map(number).collect()
 }
 
-/// A time of day: RFC 3339, or seconds since 1970.
+/// A time of day: RFC 3339, a date (midnight in UTC), or seconds since 1970.
 pub(super) fn moment(value: Value) -> std::result::Result<moment::Moment, String> {
     let read = match &value {
         Value::String(text) => moment::parse(text),
@@ -206,7 +206,8 @@ pub(super) fn moment(value: Value) -> std::result::Result<moment::Moment, String
     };
     read.ok_or_else(|| {
         format!(
-            "`expires_at` is {}; it must be a time like \"2030-01-31T12:00:00Z\" (RFC 3339, with a zone) or seconds since 1970",
+            "`expires_at` is {}; it must be a time like \"2030-01-31T12:00:00Z\" (RFC 3339, with a zone), a date like \"2030-01-31\" (its \
+             midnight in UTC) or seconds since 1970",
             shape(&value)
         )
     })

@@ -345,6 +345,11 @@ impl Store {
         self.0.clock.set(now);
     }
 
+    /// The moment by that clock, in milliseconds since 1970-01-01 UTC.
+    pub fn now(&self) -> u64 {
+        self.0.clock.now()
+    }
+
     /// The vectors that a model made of these texts before, in the order of the keys; `None` where that is not known, or
     /// what is known of it is damaged. They are the whole database's: of all collections, and of documents that are gone.
     ///

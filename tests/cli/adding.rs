@@ -33,7 +33,8 @@ fn a_second_run_embeds_nothing() {
             "chunks_reused",
             "texts_truncated",
             "seconds",
-            "chunks_cached"
+            "chunks_cached",
+            "expired"
         ]
     );
     assert_eq!((&first["added"], &first["rejected"]), (&json!(3), &json!([])));

@@ -76,7 +76,10 @@ fn documents_that_expired_are_not_found() {
     let lines = r#"{"id":"gone","text":"Pears were cheap.","expires_at":"2001-01-01T00:00:00Z"}
 {"id":"here","text":"Pears are cheap.","expires_at":4102444800}
 "#;
-    assert_eq!(shell.feed(&["add", "-", "--json"], lines).expect(0).json()["added"], 2);
+    let report = shell.feed(&["add", "-", "--json"], lines).expect(0).json();
+    assert_eq!((&report["added"], &report["expired"]), (&json!(2), &json!(1)));
+    let told = shell.feed(&["add", "-"], lines).expect(0).stdout;
+    assert!(told.contains("1 added, 1 unchanged, 1 of these expired already"), "{told}");
     let found = shell.json(&["search", "pears", "--json"]);
     assert_eq!(found["hits"].as_array().unwrap().len(), 1);
     assert_eq!(shell.json(&["get", "here", "--json"])[0]["expires_at"], "2100-01-01T00:00:00Z");
