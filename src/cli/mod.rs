@@ -13,6 +13,7 @@ mod embed;
 mod embed_columns;
 mod eval;
 mod export;
+mod filter_hints;
 mod hub;
 mod import;
 mod intake;

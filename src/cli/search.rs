@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{Search, Vector};
+use super::filter_hints::hints;
 use super::intake::{How, describe, take_in};
 use super::output::{FAINT, Format, NAME, Output, count, duration, harmless, note, styled};
 use super::passage::{Page, line_number, render};
@@ -151,10 +152,21 @@ fn answer(output: &Output, collection: &Collection, arguments: &Search, query: Q
     }
     let results = collection.search(query)?;
     match output.format {
-        Format::People => answer_people(output, collection, arguments, &words(arguments), &results),
-        Format::Json => output.value(&results),
-        Format::Jsonl => output.values(&results.hits),
+        Format::People => answer_people(output, collection, arguments, &words(arguments), &results)?,
+        Format::Json => output.value(&results)?,
+        Format::Jsonl => output.values(&results.hits)?,
     }
+    if results.hits.is_empty() { doubt_filter(collection, arguments) } else { Ok(()) }
+}
+
+/// Says on stderr which conditions of the filter nothing can satisfy.
+fn doubt_filter(collection: &Collection, arguments: &Search) -> Result<()> {
+    if let Some(filter) = &arguments.filter
+        && collection.count()? > 0
+    {
+        hints(collection, filter)?.iter().for_each(|hint| note(&harmless(hint)));
+    }
+    Ok(())
 }
 
 fn answer_with_context(
@@ -167,6 +179,9 @@ fn answer_with_context(
     let format = arguments.context_format.unwrap_or_default();
     let options = ContextOptions::new(budget).format(format).neighbours(arguments.neighbours.unwrap_or(0));
     let context = collection.context(query, &options)?;
+    if context.citations.is_empty() {
+        doubt_filter(collection, arguments)?;
+    }
     match output.format {
         Format::People => {
             note(&format!(

@@ -49,6 +49,37 @@ fn search_takes_modes_filters_and_floors() {
     assert!(answer["hits"].as_array().unwrap().iter().all(|hit| hit["document"] == "ice.txt"), "{answer}");
     let nothing = shell.json(&["search", "--json", "--filter", "nosuch = 1", "dough"]);
     assert_eq!(nothing["hits"], json!([]));
+    let hint = |filter: &str| {
+        let run = shell.run(&["search", "--json", "--filter", filter, "dough"]).expect(0);
+        assert_eq!(run.json()["hits"], json!([]), "{filter}");
+        run.stderr
+    };
+    let missing = hint("nosuch = 1 AND media_type = 'text/plain'");
+    assert!(
+        missing.contains("no document has the field `nosuch`; there are media_type, modified, source"),
+        "{missing}"
+    );
+    assert_eq!(missing.lines().count(), 1, "nothing of the other condition: {missing}");
+    let wrong = hint("media_type > 5");
+    assert!(
+        wrong.contains("`media_type` is a string in the documents") && wrong.contains("put it in quotes"),
+        "{wrong}"
+    );
+    let wrong = hint("media_type IN (5, true)");
+    assert!(
+        wrong.contains("and a number in the filter") || wrong.contains("and true or false in the filter"),
+        "{wrong}"
+    );
+    assert_eq!(hint("media_type = 'nothing' AND source PREFIX 'x'"), "", "these could have matched");
+    assert_eq!(hint("NOT media_type PREFIX 'text' AND NOT nosuch = 1"), "");
+    let row = r#"{"id": "x", "text": "dough", "year": 2020, "author": {"name": "Ada"}}"#;
+    shell.feed(&["add", "-c", "rows", "-"], row).expect(0);
+    let hint = |filter: &str| shell.run(&["search", "-c", "rows", "--filter", filter, "dough"]).expect(0).stderr;
+    let wrong = hint("year >= '2020'");
+    assert!(wrong.contains("`year` is a number in the documents (`x`, say) and a string in the filter"), "{wrong}");
+    assert!(wrong.contains("; leave out the quotes"), "{wrong}");
+    assert!(hint("author = 'Ada'").contains("`author` is an object in the documents"));
+    assert!(!hint("year >= 2020").contains("--filter"));
     let none = shell.json(&["search", "--json", "--min-score", "2", "dough"]);
     assert_eq!(none["hits"], json!([]));
     let grouped = shell.json(&["search", "--json", "--group", "glaciers"]);
