@@ -119,6 +119,20 @@ fn what_cannot_be_read_is_listed_and_not_taken_for_gone() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
+#[test]
+fn named_files_of_a_kind_that_is_never_taken_are_rejections() {
+    let shell = Shell::new();
+    shell.write("notes.rtf", "{\\rtf1 text}");
+    shell.write("photo.png", b"\x89PNG\r\n\x1a\n\0\0");
+    shell.write("odd.bin", [0, 159, 146, 150, 0]);
+    for names in [&["notes.rtf"][..], &["photo.png"], &["odd.bin"], &["notes.rtf", "photo.png", "odd.bin"]] {
+        let run = shell.run(&[&["add", "--json"], names].concat()).expect(4);
+        let rejected = run.json()["rejected"].as_array().unwrap().len();
+        assert_eq!((rejected, run.json()["added"].as_u64()), (names.len(), Some(0)), "{names:?}");
+    }
+    shell.run(&["add", "--dry-run", "notes.rtf"]).expect(4);
+}
+
 /// `quiver add --watch` at work; it is killed with the test.
 pub(super) struct Watch {
     child: Child,
