@@ -89,23 +89,26 @@ Environment, as for Python's tools:
   HF_HUB_OFFLINE=1           ask nobody, read the cache only
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE";
 
+/// Where the help of a verb lists what every verb takes: after its own.
+const GLOBAL: &str = "Global options";
+
 /// The embedded vector database that embeds for you: text in, cited passages out
 #[derive(Parser)]
 #[command(name = "quiver", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     /// The database: a folder
-    #[arg(long, global = true, env = "QUIVER_DB", default_value = "./quiver.db", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUIVER_DB", default_value = "./quiver.db", value_name = "DIR")]
     pub(crate) db: PathBuf,
-    /// Print one JSON value
-    #[arg(long, global = true, conflicts_with = "jsonl")]
+    /// Print one JSON value; `embed` and `rerank` print one a line
+    #[arg(long, global = true, help_heading = GLOBAL, conflicts_with = "jsonl")]
     pub(crate) json: bool,
     /// Print one JSON value a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) jsonl: bool,
     #[command(flatten)]
     pub(crate) runtime: RuntimeOptions,
     /// Keep up to so many bytes of vectors of texts that models read before, such as 64MiB; 0 keeps none [default: 256MiB]
-    #[arg(long, global = true, env = "QUIVER_EMBEDDING_CACHE", value_name = "BYTES", value_parser = bytes, hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUIVER_EMBEDDING_CACHE", value_name = "BYTES", value_parser = bytes, hide_env_values = true)]
     pub(crate) embedding_cache: Option<u64>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -133,10 +136,10 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[derive(Args)]
 pub(crate) struct RuntimeOptions {
     /// Where transformer models run: cpu, cuda, cuda:1, metal, tensorrt, coreml, directml, openvino [default: cpu]
-    #[arg(long, global = true, env = "QUIVER_DEVICE", value_name = "DEVICE", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUIVER_DEVICE", value_name = "DEVICE", hide_env_values = true)]
     device: Option<Device>,
     /// The library of ONNX Runtime, or its folder [default: ORT_DYLIB_PATH, else the one of a Python package]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH")]
     onnx_runtime: Option<PathBuf>,
 }
 

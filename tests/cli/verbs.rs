@@ -590,6 +590,13 @@ fn help_and_version_are_results() {
 #[test]
 fn control_characters_do_not_reach_people() {
     let shell = Shell::new();
+    for verb in ["add", "search", "reembed", "embed"] {
+        let help = shell.run(&[verb, "--help"]).expect(0).stdout;
+        let (own, global) = help.split_once("Global options:").unwrap_or_else(|| panic!("{help}"));
+        let (global, _) = global.trim_start().split_once("\n\n").unwrap_or((global, ""));
+        assert!(own.contains("--model") && !global.contains("--model"), "{help}");
+        assert!(!own.contains("--db") && global.contains("--db") && global.contains("--onnx-runtime"), "{help}");
+    }
     let row = json!({"id": "evil\u{1b}[2J", "text": "Ice \u{1b}]0;title\u{7} melts."}).to_string();
     shell.feed(&["add", "-"], &row).expect(0);
     for arguments in [&["search", "ice"][..], &["get", "evil\u{1b}[2J"]] {
