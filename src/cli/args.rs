@@ -512,14 +512,14 @@ pub(crate) struct Reembed {
         ]
     )]
     pub(crate) abort: bool,
+    /// Do it even where nothing changes; vectors of chunks that come out the same are kept
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Get {
     /// Ids of documents
-    /// Do it even where nothing changes; vectors of chunks that come out the same are kept
-    #[arg(long)]
-    pub(crate) force: bool,
     #[arg(required = true, value_name = "ID", allow_negative_numbers = true)]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
@@ -622,6 +622,9 @@ pub(crate) struct CreateCollection {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Output: one {\"embedding\": [...]} a line, in the order of the lines, with and without --json or --jsonl."
+)]
 pub(crate) struct Embed {
     /// `builtin`, a directory, a graph of it (`DIR/onnx/model_int8.onnx`), owner/name of the hub, or http://host/v1#name
     #[arg(long, default_value = "builtin", value_name = "M")]
@@ -696,6 +699,9 @@ pub(crate) enum FormatName {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Output: one {\"index\", \"score\", \"logit\"} a line, best first, with --json and --jsonl alike; a table on a terminal."
+)]
 pub(crate) struct RerankLines {
     /// What the lines should answer; several words need no quotes
     #[arg(required = true, value_name = "QUERY")]

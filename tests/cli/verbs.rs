@@ -342,6 +342,12 @@ fn embed_prints_a_vector_a_line_in_order() {
     let vector = lines[0]["embedding"].as_array().unwrap();
     let norm: f64 = vector.iter().map(|number| number.as_f64().unwrap().powi(2)).sum();
     assert!((norm - 1.0).abs() < 1e-3, "the built-in model's vectors have unit length; got {norm}");
+    for form in ["--json", "--jsonl"] {
+        assert_eq!(shell.feed(&["embed", form], "bread\nice\nbread\n").expect(0).lines(), lines, "{form}");
+    }
+    let help = shell.run(&["embed", "--help"]).expect(0).stdout;
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("a line, in the order of the lines, with and without --json or --jsonl"), "{help}");
     shell.feed(&["embed", "--query"], "bread\n").expect(0);
     assert!(!exists(&shell.path("quiver.db")), "embedding needs no database");
 }
@@ -584,12 +590,6 @@ fn help_and_version_are_results() {
     }
     assert!(shell.run(&["help", "add"]).expect(0).stdout.contains("HTML"), "which files are read");
     assert!(help.stdout.contains("QUIVER_DB"), "{}", help.stdout);
-    assert!(shell.run(&["--version"]).expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
-}
-
-#[test]
-fn control_characters_do_not_reach_people() {
-    let shell = Shell::new();
     for verb in ["add", "search", "reembed", "embed"] {
         let help = shell.run(&[verb, "--help"]).expect(0).stdout;
         let (own, global) = help.split_once("Global options:").unwrap_or_else(|| panic!("{help}"));
@@ -597,6 +597,12 @@ fn control_characters_do_not_reach_people() {
         assert!(own.contains("--model") && !global.contains("--model"), "{help}");
         assert!(!own.contains("--db") && global.contains("--db") && global.contains("--onnx-runtime"), "{help}");
     }
+    assert!(shell.run(&["--version"]).expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn control_characters_do_not_reach_people() {
+    let shell = Shell::new();
     let row = json!({"id": "evil\u{1b}[2J", "text": "Ice \u{1b}]0;title\u{7} melts."}).to_string();
     shell.feed(&["add", "-"], &row).expect(0);
     for arguments in [&["search", "ice"][..], &["get", "evil\u{1b}[2J"]] {
