@@ -12,10 +12,16 @@ mod connections;
 mod console;
 mod failure;
 mod guard;
+mod log;
+mod metrics;
 mod native;
 mod openapi;
 mod operation;
+mod pace;
 mod settings;
+mod tls;
+#[cfg(test)]
+mod trials;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -23,8 +29,10 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use self::app::App;
+pub use self::log::log;
 pub use self::settings::{Limits, LogFormat, Settings, Tls};
 use crate::{Database, Error, Result};
 
@@ -32,6 +40,7 @@ use crate::{Database, Error, Result};
 pub struct Server {
     listener: TcpListener,
     app: Arc<App>,
+    tls: Option<TlsAcceptor>,
     stop: Stop,
 }
 
@@ -64,15 +73,17 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] where the settings contradict each other or are not safe (an address beyond the loopback
-    /// without a key); [`Error::Io`] where the address cannot be had; that of a model that cannot be loaded.
+    /// without a key) or name files that do not fit; [`Error::Io`] where the address cannot be had.
     pub fn bind(database: Database, settings: Settings) -> Result<Self> {
+        let settings = settings.with_key_files()?;
         settings.validate()?;
+        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let address = settings.listen;
         let io = |error| Error::io(address.to_string(), error);
         let listener = TcpListener::bind(address).map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
         let stop = Stop::new();
-        Ok(Self { listener, app: Arc::new(App::new(database, settings, stop.clone())?), stop })
+        Ok(Self { listener, app: Arc::new(App::new(database, settings, stop.clone())?), tls, stop })
     }
 
     /// Where it listens.
@@ -93,17 +104,23 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] where its threads cannot be had.
     pub fn run(self) -> Result<()> {
+        let routes = routes();
+        self.run_with(routes)
+    }
+
+    fn run_with(self, routes: Router<Arc<App>>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("quiver-http")
             .max_blocking_threads(self.app.settings.limits.threads())
             .enable_all()
             .build()
             .map_err(|error| Error::io("the server's threads", error))?;
-        let Self { listener, app, stop } = self;
+        let Self { listener, app, tls, stop } = self;
         runtime.block_on(async {
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(|error| Error::io("the server's socket", error))?;
-            connections::serve(listener, router(app.clone()), app, stop).await
+            let router = guard::around(routes, &app).with_state(app.clone());
+            connections::serve(listener, router, app, tls, stop).await
         })?;
         // What still runs was told to stop and is all or nothing.
         runtime.shutdown_timeout(Duration::from_secs(10));
@@ -111,13 +128,12 @@ impl Server {
     }
 }
 
-/// All routes, behind all guards.
-fn router(app: Arc<App>) -> Router {
-    let routes = openapi::documented(native::routes().merge(compat::documented()))
+/// All routes.
+fn routes() -> Router<Arc<App>> {
+    openapi::documented(native::routes().merge(compat::documented()))
         .merge(compat::undocumented())
         .merge(operation::routes())
         .merge(console::routes())
         .fallback(guard::no_route)
-        .method_not_allowed_fallback(guard::no_method);
-    guard::around(routes, &app).with_state(app)
+        .method_not_allowed_fallback(guard::no_method)
 }

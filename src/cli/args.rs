@@ -80,6 +80,15 @@ Examples:
   quiver reembed                                    goes on after Ctrl-C or a crash
 Until all is done the old vectors answer; then one transaction swaps. Documents that are added meanwhile are in both.";
 
+const SERVE_HELP: &str = "\
+Settings come from flags, then from the environment (the flag's name behind QUIVER_, lists with commas: QUIVER_API_KEY,
+QUIVER_LIMIT=hits=100,batch=64), then from the file; a list that is given replaces the one below it. A setting or a
+variable QUIVER_... that is not known is refused.
+  quiver serve                                          this machine alone, no key
+  openssl rand -hex 32 > key; quiver serve --listen 0.0.0.0:7333 --api-key-file key --host search.example \\
+    --tls-certificate chain.pem --tls-key key.pem       others, too
+The first Ctrl-C or SIGTERM lets requests end, the second does not.";
+
 const PULL_HELP: &str = "\
 Only safetensors, ONNX, JSON and vocabularies are taken; a pickle only with --file. What breaks off goes on from there.
 Environment, as for Python's tools:
@@ -249,19 +258,69 @@ pub(crate) enum Verb {
     Serve(Serve),
 }
 
-/// `quiver serve`.
+/// `quiver serve`. What is given here stands above the environment, and that above the file.
 #[derive(Args)]
+#[command(after_help = SERVE_HELP)]
 pub(crate) struct Serve {
     /// The address [default: 127.0.0.1:7333]; one beyond this machine needs a key
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "QUIVER_LISTEN")]
     pub(crate) listen: Option<std::net::SocketAddr>,
-    /// A file of settings in TOML; flags stand above it
+    /// A file of settings in TOML, with the names that --print-config shows
     #[arg(long, value_name = "FILE", env = "QUIVER_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// A key that may do everything, of 16 bytes or more
-    #[arg(long, value_name = "KEY", env = "QUIVER_API_KEY", hide_env_values = true)]
+    /// A key that may do everything, of 16 bytes or more. Others on this machine see it in the list of processes: the
+    /// environment and --api-key-file keep it from them
+    #[arg(long, value_name = "KEY", env = "QUIVER_API_KEY", value_delimiter = ',', hide_env_values = true)]
     pub(crate) api_key: Vec<String>,
-    /// Show the settings that would hold, and stop
+    /// A file of such keys, one a line
+    #[arg(long, value_name = "FILE", env = "QUIVER_API_KEY_FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// A key that may only read
+    #[arg(long, value_name = "KEY", env = "QUIVER_READ_ONLY_KEY", value_delimiter = ',', hide_env_values = true)]
+    pub(crate) read_only_key: Vec<String>,
+    /// A file of such keys, one a line
+    #[arg(long, value_name = "FILE", env = "QUIVER_READ_ONLY_KEY_FILE")]
+    pub(crate) read_only_key_file: Option<PathBuf>,
+    /// Refuse all writes, whatever the key
+    #[arg(long, env = "QUIVER_READ_ONLY", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) read_only: bool,
+    /// A name under which others reach the server, besides localhost and its address
+    #[arg(long, value_name = "NAME", env = "QUIVER_HOST", value_delimiter = ',')]
+    pub(crate) host: Vec<String>,
+    /// Let web pages of this origin ask, such as https://app.example
+    #[arg(long, value_name = "ORIGIN", env = "QUIVER_CORS_ORIGIN", value_delimiter = ',')]
+    pub(crate) cors_origin: Vec<String>,
+    /// Requests may import files below this folder by their path
+    #[arg(long, value_name = "DIR", env = "QUIVER_IMPORT_ROOT")]
+    pub(crate) import_root: Option<PathBuf>,
+    /// Requests may back up the database into new folders below this one
+    #[arg(long, value_name = "DIR", env = "QUIVER_BACKUP_ROOT")]
+    pub(crate) backup_root: Option<PathBuf>,
+    /// A model that requests may name, besides `builtin` and those of collections
+    #[arg(long, value_name = "M", env = "QUIVER_MODEL", value_delimiter = ',')]
+    pub(crate) model: Vec<String>,
+    /// A cross-encoder that requests may name
+    #[arg(long, value_name = "M", env = "QUIVER_RERANKER", value_delimiter = ',')]
+    pub(crate) reranker: Vec<String>,
+    /// The chain of certificates for HTTPS, in PEM
+    #[arg(long, value_name = "FILE", env = "QUIVER_TLS_CERTIFICATE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", env = "QUIVER_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Take keys over plain HTTP from other machines: only where something before the server speaks HTTPS
+    #[arg(long, env = "QUIVER_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) insecure: bool,
+    /// The log on stderr: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "QUIVER_LOG")]
+    pub(crate) log: Option<String>,
+    /// What is logged, in the words of RUST_LOG: warn, or info,quiverdb=debug [default: info]
+    #[arg(long, value_name = "FILTER", env = "QUIVER_LOG_FILTER")]
+    pub(crate) log_filter: Option<String>,
+    /// What a request may cost, such as hits=100; --print-config shows all names
+    #[arg(long, value_name = "NAME=VALUE", env = "QUIVER_LIMIT", value_delimiter = ',')]
+    pub(crate) limit: Vec<String>,
+    /// Show the settings that would hold, keys hidden, and stop
     #[arg(long)]
     pub(crate) print_config: bool,
 }

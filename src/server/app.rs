@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use axum::http::StatusCode;
 
 use super::failure::Failure;
+use super::metrics::Metrics;
 use super::{Settings, Stop};
 use crate::embed::Embedder;
 use crate::rerank::Reranker;
@@ -20,6 +21,9 @@ use crate::{Collection, Database, Result};
 
 /// The model that every server has.
 pub(super) const BUILTIN: &str = "builtin";
+
+/// Looks at the server itself at once; there are threads for them beyond those of calls.
+const LOOKS_AT_ONCE: usize = 2;
 
 /// A request's outcome.
 pub(super) type Answer<T> = std::result::Result<T, Failure>;
@@ -30,12 +34,18 @@ pub(super) struct App {
     pub(super) settings: Settings,
     pub(super) stop: Stop,
     pub(super) started: Instant,
+    pub(super) metrics: Metrics,
+    /// Requests that may be answered at once.
+    pub(super) requests: Semaphore,
+    /// Looks at the server itself, which wait for no call of the database.
+    looks: Semaphore,
     reads: Lane,
     writes: Lane,
 }
 
 /// Calls of one kind: so many at once, so many that wait.
 struct Lane {
+    name: &'static str,
     at_once: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
@@ -51,8 +61,8 @@ pub(super) enum Kind {
 }
 
 impl Lane {
-    fn new(at_once: usize, waiting_max: usize) -> Self {
-        Self { at_once: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0), waiting_max }
+    fn new(name: &'static str, at_once: usize, waiting_max: usize) -> Self {
+        Self { name, at_once: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0), waiting_max }
     }
 }
 
@@ -77,9 +87,11 @@ impl Drop for Abandon {
 impl App {
     pub(super) fn new(database: Database, settings: Settings, stop: Stop) -> Result<Self> {
         let limits = &settings.limits;
-        let reads = Lane::new(limits.reads_at_once(), limits.queue);
-        let writes = Lane::new(limits.writes_at_once, limits.queue);
-        Ok(Self { database, stop, started: Instant::now(), reads, writes, settings })
+        let reads = Lane::new("read", limits.reads_at_once(), limits.queue);
+        let writes = Lane::new("write", limits.writes_at_once, limits.queue);
+        let metrics = Metrics::new(&database);
+        let (requests, looks) = (Semaphore::new(limits.requests), Semaphore::new(LOOKS_AT_ONCE));
+        Ok(Self { database, stop, started: Instant::now(), metrics, requests, looks, reads, writes, settings })
     }
 
     /// Runs a call of the core. It is given what tells it to stop.
@@ -92,27 +104,47 @@ impl App {
             Kind::Read => &self.reads,
             Kind::Write => &self.writes,
         };
+        let came = Instant::now();
         let permit = {
-            let waiting = Waiting(&lane.waiting);
-            if lane.waiting.fetch_add(1, Ordering::Relaxed) >= lane.waiting_max {
+            let _waits = self.metrics.waits(lane.name);
+            let before = lane.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting(&lane.waiting);
+            if before >= lane.waiting_max {
+                self.metrics.refused(lane.name);
                 return Err(Failure::busy(lane.waiting_max));
             }
-            let permit = lane.at_once.clone().acquire_owned().await;
-            drop(waiting);
-            permit.map_err(|_| Failure::stopping())?
+            lane.at_once.clone().acquire_owned().await.map_err(|_| Failure::stopping())?
         };
+        let waited = came.elapsed();
+        let (runs, name) = (self.metrics.runs(lane.name, waited), lane.name);
         let cancel = Arc::new(AtomicBool::new(false));
-        let abandon = Abandon(cancel.clone());
+        let _abandon = Abandon(cancel.clone());
+        let app = self.clone();
+        let waited_ms = waited.as_secs_f64() * 1_000.0;
+        let span = tracing::debug_span!("call", lane = name, waited_ms);
+        let done = tokio::task::spawn_blocking(move || {
+            // Held while the work goes on, whether somebody waits for it or not.
+            let _held = (permit, runs);
+            let _entered = span.entered();
+            let began = Instant::now();
+            let answer = call(&app, &cancel);
+            app.metrics.ran(name, began.elapsed());
+            tracing::debug!(ms = began.elapsed().as_secs_f64() * 1_000.0, "done");
+            answer
+        });
+        done.await.unwrap_or_else(|error| Err(Failure::panicked(error)))
+    }
+
+    /// Runs a short look at the server itself, however many calls wait.
+    pub(super) async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&App) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let _permit = self.looks.acquire().await.map_err(|_| Failure::stopping())?;
         let app = self.clone();
         let span = tracing::Span::current();
-        let done = tokio::task::spawn_blocking(move || {
-            // The permit is held while the work goes on, whether somebody waits for it or not.
-            let _permit = permit;
-            span.in_scope(|| call(&app, &cancel))
-        });
-        let answer = done.await.unwrap_or_else(|error| Err(Failure::panicked(error)));
-        drop(abandon);
-        answer
+        let done = tokio::task::spawn_blocking(move || span.in_scope(|| look(&app)));
+        done.await.unwrap_or_else(|error| Err(Failure::panicked(error)))
     }
 
     /// [`App::call`] of a kind that reads.

@@ -3,8 +3,8 @@
 //! Invariants: no body is read before its sender is known to be allowed; none takes more memory than the limit, and none
 //! longer than its pieces may take; what is not of the expected shape is refused with the path of the value.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Query as RawQuery, Request};
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::app::{Answer, App};
 use super::failure::Failure;
+use super::pace::Slow;
 
 /// A body in JSON, in and out.
 pub(super) struct Json<T>(pub(super) T);
@@ -75,17 +76,21 @@ pub(super) async fn whole(body: Body, app: &App) -> Answer<Vec<u8>> {
     let limits = &app.settings.limits;
     let mut bytes = Vec::new();
     let mut pieces = body.into_data_stream();
-    loop {
-        let Ok(piece) = tokio::time::timeout(Duration::from_secs(limits.body_seconds), pieces.next()).await else {
-            let message = format!("no piece of the body came for {} s", limits.body_seconds);
-            return Err(Failure::refused(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
-        };
-        let Some(piece) = piece else { return Ok(bytes) };
-        let piece = piece.map_err(|error| Failure::invalid(format!("the body cannot be read: {error}")))?;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| broken(&error))?;
         if bytes.len() + piece.len() > limits.body_bytes {
             return Err(too_large(limits.body_bytes as u64));
         }
         bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// A body that did not come to its end: too slow, cut off, or not compressed as it says.
+pub(super) fn broken(error: &(dyn Error + 'static)) -> Failure {
+    match Slow::behind(error) {
+        Some(message) => Failure::refused(StatusCode::REQUEST_TIMEOUT, "body_timeout", message),
+        None => Failure::invalid(format!("the body cannot be read: {error}")),
     }
 }
 

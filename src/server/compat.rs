@@ -34,7 +34,8 @@ pub(super) fn shape(_path: &str) -> fn(&Failure, &str) -> Response {
     native::failed
 }
 
-/// Whether a request may change something. What only asks is listed; all that is not listed is taken for a change, so that a
+/// Whether a request may change something. `path` is the template of its route, so that no name of a client's is taken for a
+/// word of ours. What only asks is listed; all that is not listed is taken for a change, so that a
 /// new route is closed to readers until somebody thought of it.
 pub(super) fn writes(method: &Method, path: &str) -> bool {
     const ASKS: &[&str] = &["/search", "/search/batch", "/context", "/embeddings", "/rerank", "/embed", "/tokenize"];
@@ -42,7 +43,7 @@ pub(super) fn writes(method: &Method, path: &str) -> bool {
     !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
 }
 
-/// Whether a request takes as long as it takes: its body or its answer is a stream.
+/// Whether a request takes as long as it takes: its body or its answer is a stream. `path` is the template of its route.
 pub(super) fn streams(method: &Method, path: &str) -> bool {
     method == Method::POST && path.ends_with("/documents") || path.ends_with("/events")
 }

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::Limits;
 use crate::Error;
 
 /// Whose turn it is.
@@ -117,7 +118,22 @@ impl Failure {
             return Self::stopping();
         }
         tracing::error!("a request panicked");
+        Self::fault()
+    }
+
+    /// A panic, or something else that must not happen.
+    pub(super) fn fault() -> Self {
         Self::internal("the request met a fault of the server; please report it with the request id")
+    }
+
+    /// All connections or all places for requests are taken.
+    pub(super) fn crowded(limits: &Limits) -> Self {
+        let Limits { requests, connections, .. } = limits;
+        let message = format!(
+            "{requests} requests or {connections} connections are under way already; come again in a second, or raise \
+             limits.requests or limits.connections"
+        );
+        Self { message, ..Self::busy(0) }
     }
 
     /// Ours.

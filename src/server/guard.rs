@@ -2,19 +2,22 @@
 //!
 //! Invariants: every request gets an id, which is in its answer and in the log; who is not allowed is told so before a byte
 //! of the body is read; keys are compared in constant time; a request whose `Host` is not ours, or that a web page of
-//! another origin sends, is refused, because a browser would do it for anybody (DNS rebinding); a handler that panics is
-//! answered with 500.
+//! another origin sends, is refused, because a browser would do it for anybody (DNS rebinding); what a request may do is told
+//! by its route and never by words in its path, which may be names that a client chose; a handler that panics is answered
+//! with 500.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
@@ -22,7 +25,10 @@ use tracing::Instrument;
 
 use super::app::{Answer, App};
 use super::compat;
+use super::connections::Crowded;
 use super::failure::{Failure, FailureType};
+use super::metrics::NO_ROUTE;
+use super::pace::Paced;
 
 /// The header of a request's id, in both directions.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -38,48 +44,106 @@ pub(super) enum Role {
 
 /// Puts the guards around all routes, the outermost last.
 pub(super) fn around(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
-    routes
+    let mut routes = routes
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn_with_state(app.clone(), within_time))
-        .layer(from_fn_with_state(app.clone(), admit))
-        .layer(cors(app))
-        .layer(from_fn_with_state(app.clone(), observe))
+        .layer(from_fn_with_state(app.clone(), admit));
+    if !app.settings.cors_origins.is_empty() {
+        routes = routes.layer(cors(app));
+    }
+    routes.layer(from_fn_with_state(app.clone(), expect_ours)).layer(from_fn_with_state(app.clone(), observe))
 }
 
-/// Only the origins that the operator named; none as a rule.
+/// Only the origins that the operator named.
 fn cors(app: &App) -> CorsLayer {
     let origins = app.settings.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    let headers =
-        [header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, header::HeaderName::from_static("api-key")];
-    CorsLayer::new().allow_origin(AllowOrigin::list(origins)).allow_methods(methods).allow_headers(headers)
+    let named = |name| header::HeaderName::from_static(name);
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::IF_MATCH,
+        named("api-key"),
+        named("idempotency-key"),
+        named(REQUEST_ID),
+    ];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods(methods)
+        .allow_headers(headers)
+        .expose_headers([header::ETAG, header::RETRY_AFTER, named(REQUEST_ID)])
+}
+
+/// The template of a request's route, `/v1/collections/{name}`; empty where there is none.
+fn route(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str)
 }
 
 /// Gives each request its id and its line in the log, and each failure the shape that its client expects.
-async fn observe(State(_): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let (came, _counted) = (Instant::now(), app.metrics.asked());
     let id = request_id(request.headers());
-    let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", id = %id, method = %request.method(), path = %path);
-    let shape = compat::shape(&path);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let template = Some(route(&request)).filter(|route| !route.is_empty()).unwrap_or(NO_ROUTE).to_owned();
+    let span = tracing::info_span!("request", id = %id, method = %method, path = %path);
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::new(Paced::new(body, &app.settings.limits));
     let response = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
-    let response = response.unwrap_or_else(|_| {
-        span.in_scope(|| tracing::error!("a handler panicked"));
-        Failure::internal("the request met a fault of the server; please report it with the request id").into_response()
-    });
-    let mut response = match response.extensions().get::<Failure>().cloned() {
-        Some(failure) => {
-            span.in_scope(|| tracing::info!(code = failure.code, "refused"));
-            let mut shaped = shape(&failure, &id);
-            let retry = response.headers().get(header::RETRY_AFTER).cloned();
-            retry.into_iter().for_each(|after| drop(shaped.headers_mut().insert(header::RETRY_AFTER, after)));
-            shaped
-        }
+    let response = response.unwrap_or_else(|_| Failure::fault().into_response());
+    let failure = response.extensions().get::<Failure>().cloned().or_else(|| unworded(&response));
+    let mut response = match &failure {
+        Some(failure) => shaped(failure, &response, compat::shape(&path), &id),
         None => response,
     };
+    let (status, took) = (response.status().as_u16(), came.elapsed());
+    app.metrics.answered(method.as_str(), &template, status, took);
+    let (code, ms) = (failure.map(|failure| failure.code), took.as_secs_f64() * 1_000.0);
+    span.in_scope(|| tracing::info!(route = template, status, code, ms, "answered"));
+    let headers = response.headers_mut();
+    // Nothing here is to be guessed at, or to be embedded by pages of others.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, id);
     }
     response
+}
+
+/// A failure in the shape of its client, with the headers that belong to it.
+fn shaped(failure: &Failure, bare: &Response, shape: fn(&Failure, &str) -> Response, id: &str) -> Response {
+    let mut shaped = shape(failure, id);
+    let kept = [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::ACCEPT_ENCODING];
+    let kept = kept.into_iter().chain([header::ACCESS_CONTROL_ALLOW_ORIGIN, header::VARY]);
+    for name in kept {
+        if let Some(value) = bare.headers().get(&name) {
+            shaped.headers_mut().insert(name, value.clone());
+        }
+    }
+    shaped
+}
+
+/// What a layer or the framework refused by itself, which knows no words of ours.
+fn unworded(response: &Response) -> Option<Failure> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !(status.is_client_error() || status.is_server_error())
+        || kind.is_some_and(|kind| !kind.starts_with(b"text/plain"))
+    {
+        return None;
+    }
+    Some(match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            let message = "the body's content encoding is not taken: send it as it is, or in gzip or zstd, once";
+            Failure::refused(status, "unsupported_media_type", message)
+        }
+        _ if status.is_client_error() => {
+            let message =
+                "the request cannot be taken: its path or its query is not as the route expects (UTF-8, numbers)";
+            Failure::refused(status, "invalid_request", message)
+        }
+        _ => Failure::fault(),
+    })
 }
 
 /// The id that a client gave, if it is short and plain, or a new one.
@@ -91,28 +155,38 @@ fn request_id(headers: &HeaderMap) -> String {
     given.filter(plain).map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned)
 }
 
-/// Lets in who may.
-async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match admitted(&app, &request) {
+/// Refuses what was not meant for this server, before anything else is answered, CORS among it.
+async fn expect_ours(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match expect_host(&app, &request).and_then(|()| expect_origin(&app, &request)) {
         Ok(()) => next.run(request).await,
-        Err(failure) => {
-            let mut response = failure.into_response();
-            if response.status() == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Lets in who may, as long as there is room.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if is_open(request.uri().path()) {
+        return next.run(request).await;
+    }
+    if let Err(failure) = admitted(&app, &request) {
+        let mut response = failure.into_response();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        return response;
+    }
+    let crowded = request.extensions().get::<Crowded>().is_some();
+    match app.requests.try_acquire() {
+        Ok(_permit) if !crowded => next.run(request).await,
+        _ => Failure::crowded(&app.settings.limits).into_response(),
     }
 }
 
 fn admitted(app: &App, request: &Request) -> Answer<()> {
-    expect_host(app, request)?;
-    expect_origin(app, request)?;
-    if is_open(request.uri().path()) {
-        return Ok(());
-    }
     let role = role(app, request.headers())?;
-    let writes = compat::writes(request.method(), request.uri().path());
+    let template = route(request);
+    // Without a route there is nothing to change, and it is told so.
+    let writes = !template.is_empty() && compat::writes(request.method(), template);
     if writes && app.settings.read_only {
         return Err(forbidden("this server only reads"));
     }
@@ -132,40 +206,54 @@ fn forbidden(message: impl Into<String>) -> Failure {
     Failure::refused(StatusCode::FORBIDDEN, "forbidden", message)
 }
 
-/// The name in `Host` must be one of ours: a page that had its own name point here would otherwise be let in.
+/// The name in `Host` must be one of ours: a page that had its own name point here would otherwise be let in. So must be
+/// that of an address given in full, which stands above it.
 fn expect_host(app: &App, request: &Request) -> Answer<()> {
-    let given = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let given = given.or_else(|| request.uri().host()).unwrap_or_default();
-    let name = without_port(given);
-    let loopback = name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let mut given = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (given.next(), given.next()) else {
+        return Err(Failure::invalid("a request has one Host header, no fewer and no more"));
+    };
+    let host = host.to_str().map_err(|_| forbidden("the Host is no name"))?;
+    let full = request.uri().authority().map(|authority| authority.as_str());
+    for host in std::iter::once(host).chain(full) {
+        let name = without_port(host).unwrap_or(host);
+        if !is_ours(app, name) || without_port(host).is_none() {
+            return Err(forbidden(format!("the Host `{name}` is not one of this server's: add it with --host {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(app: &App, name: &str) -> bool {
     // A web page cannot have a bare address as its name, so rebinding needs a name.
     let address = name.parse::<IpAddr>().is_ok();
     let named = app.settings.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
-    if loopback || address || named {
-        return Ok(());
-    }
-    Err(forbidden(format!("the Host `{name}` is not one of this server's: add it with --host {name}")))
+    address || named || name.eq_ignore_ascii_case("localhost")
 }
 
-/// `name:port` and `[address]:port` without their port.
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    }
+/// `name:port` and `[address]:port` without their port, where it is one.
+fn without_port(host: &str) -> Option<&str> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (address, if port.is_empty() { "0" } else { port.strip_prefix(':')? })
+        }
+        None => host.rsplit_once(':').unwrap_or((host, "0")),
+    };
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
 /// A web page of another origin may ask only where it was allowed.
 fn expect_origin(app: &App, request: &Request) -> Answer<()> {
-    let Some(origin) = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) else {
-        return Ok(());
-    };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let own = origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host));
-    if own || app.settings.cors_origins.iter().any(|allowed| allowed == origin) {
-        return Ok(());
+    for origin in request.headers().get_all(header::ORIGIN) {
+        let origin = origin.to_str().map_err(|_| forbidden("the Origin is none"))?;
+        let own = origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host));
+        if !own && !app.settings.cors_origins.iter().any(|allowed| allowed == origin) {
+            return Err(forbidden(format!("pages of {origin} may not ask: allow them with --cors-origin {origin}")));
+        }
     }
-    Err(forbidden(format!("pages of {origin} may not ask: allow them with --cors-origin {origin}")))
+    Ok(())
 }
 
 /// What the key of a request allows.
@@ -189,25 +277,25 @@ fn role(app: &App, headers: &HeaderMap) -> Answer<Role> {
     }
 }
 
-/// The key as either header has it.
+/// The key as either header has it. What stands before the server may want an `Authorization` of another kind.
 fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.as_bytes();
-        let (scheme, key) = value.split_at_checked(7)?;
-        return scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii());
-    }
-    headers.get("api-key").map(HeaderValue::as_bytes)
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    });
+    bearer.or_else(|| headers.get("api-key").map(HeaderValue::as_bytes))
 }
 
-/// Compares with every key, in a time that tells nothing but their lengths.
+/// Compares with every key, by digests, so that the time tells neither what is equal nor how long a key is.
 fn is_one_of(given: &[u8], keys: &[String]) -> bool {
-    let equal = keys.iter().fold(Choice::from(0), |found, key| found | given.ct_eq(key.as_bytes()));
-    equal.into()
+    let digest = Sha256::digest(given);
+    let equal = |key: &String| digest.as_slice().ct_eq(Sha256::digest(key).as_slice());
+    keys.iter().fold(Choice::from(0), |found, key| found | equal(key)).into()
 }
 
 /// Ends what takes too long; dropping it tells its work to stop.
 async fn within_time(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if compat::streams(request.method(), request.uri().path()) {
+    if compat::streams(request.method(), route(&request)) {
         return next.run(request).await;
     }
     let seconds = app.settings.limits.request_seconds;

@@ -23,8 +23,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Keys that may do everything. More than one, so that they can be changed without a pause.
     pub api_keys: Vec<String>,
+    /// A file of further such keys, one a line, that the list of processes does not show.
+    pub api_key_file: Option<PathBuf>,
     /// Keys that may only read.
     pub read_only_keys: Vec<String>,
+    /// A file of further such keys.
+    pub read_only_key_file: Option<PathBuf>,
     /// Refuses all writes, whatever the key.
     pub read_only: bool,
     /// Names that a request's `Host` may have besides the loopback's and the address: those under which others reach it.
@@ -46,6 +50,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// How the log on stderr looks.
     pub log: LogFormat,
+    /// What is logged, in the words of `RUST_LOG`: `info` unless told.
+    pub log_filter: String,
     /// What a request may cost.
     pub limits: Limits,
 }
@@ -99,6 +105,8 @@ pub struct Limits {
     pub header_seconds: u64,
     /// Seconds between two pieces of a body, and for a client to take up a piece of an answer.
     pub body_seconds: u64,
+    /// Bytes that a client must send in each second that its body is waited for, once `body_seconds` are over.
+    pub body_bytes_per_second: u64,
     /// Seconds for an answer, streams excepted.
     pub request_seconds: u64,
     /// Seconds that requests are given when the server is told to stop.
@@ -110,7 +118,9 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
             api_keys: Vec::new(),
+            api_key_file: None,
             read_only_keys: Vec::new(),
+            read_only_key_file: None,
             read_only: false,
             hosts: Vec::new(),
             cors_origins: Vec::new(),
@@ -121,6 +131,7 @@ impl Default for Settings {
             insecure: false,
             tls: None,
             log: LogFormat::Text,
+            log_filter: "info".to_owned(),
             limits: Limits::default(),
         }
     }
@@ -141,13 +152,53 @@ impl Default for Limits {
             queue: 1_024,
             header_seconds: 10,
             body_seconds: 30,
+            body_bytes_per_second: 16 << 10,
             request_seconds: 60,
             stop_seconds: 30,
         }
     }
 }
 
+impl LogFormat {
+    /// The format of this name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where there is none.
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(Error::invalid(format!("the log format `{name}` is neither `text` nor `json`"))),
+        }
+    }
+}
+
 impl Limits {
+    /// Sets one as a word of the command line has it, `hits=100`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a name that is not known, with those that are, and for what is no whole number.
+    pub fn set(&mut self, word: &str) -> Result<()> {
+        let Some((name, value)) = word.split_once('=') else {
+            return Err(Error::invalid(format!(
+                "the limit `{word}` has no value: write NAME=NUMBER, such as hits=100"
+            )));
+        };
+        let number: u32 = value.trim().parse().map_err(|_| {
+            Error::invalid(format!("the limit {name} is `{value}`, and must be a whole number below {}", u32::MAX))
+        })?;
+        let mut table = toml::Table::try_from(&*self).map_err(|error| Error::invalid(error.to_string()))?;
+        match table.get_mut(name.trim()) {
+            Some(there) => *there = toml::Value::Integer(i64::from(number)),
+            None => {
+                let names: Vec<&str> = table.keys().map(String::as_str).collect();
+                return Err(Error::invalid(format!("there is no limit `{name}`; there are {}", names.join(", "))));
+            }
+        }
+        *self = table.try_into().map_err(|error| Error::invalid(format!("the limit {word}: {error}")))?;
+        Ok(())
+    }
+
     /// Calls that read at once.
     pub(super) fn reads_at_once(&self) -> usize {
         match self.reads {
@@ -169,6 +220,30 @@ impl Settings {
     /// [`Error::InvalidInput`] with the line, for a key that is not known or a value that does not fit.
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| Error::invalid(format!("the settings cannot be read: {error}")))
+    }
+
+    /// These settings with the keys of their files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read; [`Error::InvalidInput`] where it has no key.
+    pub fn with_key_files(mut self) -> Result<Self> {
+        for (file, keys) in
+            [(&self.api_key_file, &mut self.api_keys), (&self.read_only_key_file, &mut self.read_only_keys)]
+        {
+            let Some(file) = file else { continue };
+            let text = std::fs::read_to_string(file).map_err(|error| Error::io(file, error))?;
+            let found = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let before = keys.len();
+            keys.extend(found.map(str::to_owned));
+            if keys.len() == before {
+                return Err(Error::invalid(format!(
+                    "{} has no key: write one a line; `openssl rand -hex 32` makes a good one",
+                    file.display()
+                )));
+            }
+        }
+        (self.api_key_file, self.read_only_key_file) = (None, None);
+        Ok(self)
     }
 
     /// These settings as a file, keys shown by their length alone.
@@ -217,8 +292,26 @@ impl Settings {
                 "read_only_keys without api_keys: nobody could write; say read_only, or add one",
             ));
         }
+        if let Some(key) = self.api_keys.iter().find(|key| self.read_only_keys.contains(key)) {
+            let bytes = key.len();
+            return Err(Error::invalid(format!(
+                "a key of {bytes} bytes stands in both api_keys and read_only_keys: it cannot be both"
+            )));
+        }
+        if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(Error::invalid(format!(
+                "`{origin}` is no origin: write it as browsers do, https://app.example, without a path; `*` is not taken"
+            )));
+        }
         self.limits.validate()
     }
+}
+
+/// Whether it is a scheme and a host, with a port or without, and nothing else.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    matches!(scheme, "http" | "https") && !host.is_empty() && host.bytes().all(plain)
 }
 
 impl Limits {
@@ -236,6 +329,7 @@ impl Limits {
             queue,
             header_seconds,
             body_seconds,
+            body_bytes_per_second: _,
             request_seconds,
             stop_seconds: _,
         } = self;
@@ -282,6 +376,45 @@ mod tests {
     fn keys_are_not_printed() {
         let settings = Settings { api_keys: vec!["0123456789abcdef".into()], ..Settings::default() };
         assert!(!settings.print().unwrap().contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_limit_is_set_by_its_name_and_no_other() {
+        let mut limits = Limits::default();
+        limits.set("hits=7").unwrap();
+        assert_eq!(limits, Limits { hits: 7, ..Limits::default() });
+        for (word, says) in [("hit=7", "body_bytes"), ("hits", "NAME=NUMBER"), ("hits=-1", "`-1`"), ("hits=x", "`x`")] {
+            let message = limits.set(word).unwrap_err().to_string();
+            assert!(message.contains(says), "{word}: {message}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_files_too_one_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        std::fs::write(&file, "# of the web site\n 0123456789abcdef \n\n").unwrap();
+        let settings = Settings { api_key_file: Some(file.clone()), ..Settings::default() };
+        assert_eq!(settings.clone().with_key_files().unwrap().api_keys, ["0123456789abcdef"]);
+        std::fs::write(&file, "# none\n").unwrap();
+        assert!(settings.clone().with_key_files().unwrap_err().to_string().contains("no key"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(settings.with_key_files().is_err());
+    }
+
+    #[test]
+    fn an_origin_is_one_and_no_star() {
+        for (origin, taken) in [
+            ("https://app.example", true),
+            ("http://localhost:3000", true),
+            ("*", false),
+            ("null", false),
+            ("app.example", false),
+            ("https://app.example/", false),
+        ] {
+            let settings = Settings { cors_origins: vec![origin.into()], ..Settings::default() };
+            assert_eq!(settings.validate().is_ok(), taken, "{origin}");
+        }
     }
 
     #[test]
