@@ -836,6 +836,21 @@ impl Snapshot {
         Ok(BTreeMap::new())
     }
 
+    /// Up to `chunks_max` passages, each as `keep` makes it, with their vectors in a space; see [`query::sample::take`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where there is no such space; [`Error::Storage`] where a record is damaged.
+    #[cfg(feature = "server")]
+    pub(crate) fn sample<T>(
+        &self,
+        space: Option<&str>,
+        chunks_max: usize,
+        stop: &std::sync::atomic::AtomicBool,
+        keep: impl Fn(quiverdb_storage::HydratedChunk) -> T,
+    ) -> Result<query::sample::Sample<T>> {
+        query::sample::take(&self.parts, &self.inner, space, chunks_max, stop, keep)
+    }
+
     /// As [`Collection::count`].
     pub fn count(&self) -> u64 {
         self.inner.documents()

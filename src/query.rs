@@ -6,6 +6,8 @@
 //! takes place in one vector space.
 
 pub(crate) mod pages;
+#[cfg(feature = "server")]
+pub(crate) mod sample;
 mod second_look;
 
 use std::cmp::Ordering;

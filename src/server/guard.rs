@@ -199,7 +199,10 @@ fn admitted(app: &App, request: &Request) -> Answer<()> {
 /// What needs no key: whether the server is alive, which says nothing of what it holds, and the console's page, which asks
 /// for the key itself.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/livez" | "/readyz" | "/health" | "/" | "/console.js" | "/console.css")
+    matches!(
+        path,
+        "/healthz" | "/livez" | "/readyz" | "/health" | "/" | "/console.js" | "/console.css" | "/favicon.svg"
+    )
 }
 
 fn forbidden(message: impl Into<String>) -> Failure {

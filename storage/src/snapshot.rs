@@ -416,6 +416,23 @@ impl Snapshot {
         })
     }
 
+    /// Up to `chunks_max` live chunks, evenly from the oldest to the newest: the same ones each time, until something is
+    /// written. Which ones depends on the order of the writes, unlike all that searches answer.
+    ///
+    /// Cost: a bit a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where what expired cannot be read.
+    pub fn sample(&self, chunks_max: usize) -> Result<Vec<ChunkNumber>> {
+        self.guarded(|| {
+            let live = self.view()?.live_without(&self.expired()?.chunks);
+            let (count, wanted) = (live.len(), (chunks_max as u64).min(live.len()));
+            // A rank is below the number of chunks, which a u32 counts.
+            let ranks = (0..wanted).map(|place| (place * count / wanted) as u32);
+            Ok(ranks.filter_map(|rank| live.select(rank)).map(ChunkNumber).collect())
+        })
+    }
+
     fn text_range(&self, number: u32, start: usize, end: usize) -> Result<String> {
         let place = Place::new(TEXTS.name(), self.key(number));
         let texts = rows::open(&*self.transaction()?, TEXTS)?;
