@@ -57,13 +57,13 @@ fn a_browser_that_has_the_page_is_not_sent_it_again() {
 fn grid(server: &Serving) {
     let config = CollectionConfig::new().external(64).metric(quiverdb::Metric::Dot);
     let collection = server.database.collection_with("grid", config).unwrap();
-    for at in 0..9_u16 {
+    for at in 0..9_u8 {
         let (across, up) = (f32::from(at % 3), f32::from(at / 3) * 0.5);
         let mut vector = vec![1.0; 64];
         for (place, value) in vector.iter_mut().enumerate() {
             *value += if place % 2 == 0 { across } else { up };
         }
-        let document = Document::new(u64::from(at), format!("{} point {at}", "long ".repeat(50)));
+        let document = Document::new(i64::from(at), format!("{} point {at}", "long ".repeat(50)));
         let metadata = json!({"row": at / 3, "tags": ["a"]});
         collection.add(document.metadata(metadata).title("<b>T</b>").vector(vector)).unwrap();
     }
