@@ -92,6 +92,19 @@ fn a_map_shows_a_plane_as_it_is() {
 }
 
 #[test]
+fn where_directions_are_compared_lengths_do_not_show() {
+    let server = Serving::new();
+    let collection = server.database.collection_with("ways", CollectionConfig::new().external(3)).unwrap();
+    for (id, vector) in [(1, [1.0, 0.0, 0.0]), (2, [90.0, 0.0, 0.0]), (3, [0.0, 0.5, 0.0])] {
+        collection.add(Document::new(id, "text").vector(vector.to_vec())).unwrap();
+    }
+    let map = server.get("/v1/collections/ways/map").expect(200);
+    let x = |at: usize| map["points"][at]["x"].as_f64().unwrap();
+    assert!((x(0) - x(1)).abs() < 1e-6, "{map}");
+    assert!(((x(0) - x(2)).abs() - 2_f64.sqrt()).abs() < 1e-6, "{map}");
+}
+
+#[test]
 fn a_map_of_more_than_it_may_show_is_a_sample_and_the_same_each_time() {
     let server = Serving::new();
     grid(&server);

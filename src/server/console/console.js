@@ -65,6 +65,9 @@ function askForKey() {
   }
 }
 
+// A document's address: a string of digits is another id than the number.
+const documentPath = (id) => path("collections", state.chosen, "documents", id) + (typeof id === "string" ? "?id_type=string" : "");
+
 // Collections.
 
 async function refresh(wanted = state.chosen) {
@@ -123,7 +126,7 @@ const fact = ([name, value]) => element("div", {}, element("dt", {}, name), elem
 
 function showCurl(name) {
   const auth = key() ? " -H \"Authorization: Bearer $KEY\"" : "";
-  const line = `curl${auth} ${location.origin}${path("collections", name, "documents")} \\\n  -H 'Content-Type: application/json' \\\n`
+  const line = `curl${auth} '${location.origin}${path("collections", name, "documents")}${state.chosen ? "" : "?create=true"}' \\\n  -H 'Content-Type: application/json' \\\n`
     + "  -d '{\"id\": \"first\", \"text\": \"A value can be borrowed many times for reading.\"}'";
   write("welcome-curl", line);
   write("curl", line);
@@ -257,7 +260,7 @@ async function openDocument(id, passage) {
   write("document-text", "Loading …");
   $("document").showModal();
   try {
-    const found = await ask("GET", path("collections", state.chosen, "documents", id));
+    const found = await ask("GET", documentPath(id));
     write("document-title", found.title ?? String(id));
     const shown = Object.entries(found.metadata ?? {}).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]);
     $("document-facts").replaceChildren(...[["id", id], ...shown].map(fact));
@@ -279,7 +282,7 @@ function confirmed(text) {
 async function remove(id) {
   if (!await confirmed(`Delete the document ${id} with all its passages? This cannot be undone.`)) return;
   try {
-    await ask("DELETE", path("collections", state.chosen, "documents", id));
+    await ask("DELETE", documentPath(id));
     state.drawn = null;
     await refresh();
     if (state.hits.length) await search();
@@ -291,7 +294,7 @@ async function remove(id) {
 // Adding.
 
 const KINDS = { txt: "text", md: "text", markdown: "text", json: "json", jsonl: "ndjson", ndjson: "ndjson", csv: "csv", parquet: "parquet" };
-const TYPES = { json: "application/json", ndjson: "application/x-ndjson", parquet: "application/vnd.apache.parquet" };
+const TYPES = { json: "application/json", ndjson: "application/x-ndjson", csv: "text/csv", parquet: "application/vnd.apache.parquet" };
 
 // What is sent for a file: its type and its body.
 async function payload(file) {
@@ -300,40 +303,10 @@ async function payload(file) {
   // As it is: the browser reads it from the disk while it sends, so that its size does not matter.
   if (TYPES[kind]) return [TYPES[kind], file];
   const text = await file.text();
-  if (kind === "csv") return [TYPES.ndjson, rows(text, file.name).map((row) => JSON.stringify(row)).join("\n")];
   const markdown = !file.name.toLowerCase().endsWith(".txt");
   const title = markdown ? /^#\s+(.+)$/m.exec(text)?.[1].trim() : undefined;
   const metadata = { source: file.name, media_type: markdown ? "text/markdown" : "text/plain", modified: new Date(file.lastModified).toISOString() };
   return [TYPES.json, JSON.stringify({ id: file.name, text, title, metadata })];
-}
-
-// CSV with a line of names: `id`, `text` and `title` as such, all others as metadata.
-function rows(text, name) {
-  const [head, ...lines] = cells(text.replace(/^\uFEFF/, ""));
-  if (!head?.includes("text")) throw new Error(`the first line names no column \`text\` (it names: ${(head ?? []).join(", ")})`);
-  return lines.filter((line) => line.length > 1 || line[0] !== "").map((line, at) => {
-    const row = { id: `${name}#${at}`, metadata: {} };
-    head.forEach((column, place) => {
-      const value = line[place] ?? "";
-      if (column === "id" || column === "_id") row.id = value || row.id;
-      else if (column === "text" || column === "title") row[column] = value;
-      else if (value !== "") row.metadata[column] = /^-?(0|[1-9]\d{0,14})(\.\d+)?$/.test(value) ? Number(value) : value;
-    });
-    return row;
-  });
-}
-
-// RFC 4180: quotes hold commas and line ends, and are doubled inside of quotes.
-function cells(text) {
-  const lines = [[]];
-  const pattern = /("(?:[^"]|"")*"|[^",\r\n]*)(,|\r?\n|$)/g;
-  for (let found; (found = pattern.exec(text)) !== null;) {
-    const [, cell, end] = found;
-    lines.at(-1).push(cell.startsWith("\"") ? cell.slice(1, -1).replaceAll("\"\"", "\"") : cell);
-    if (end === "") break;
-    if (end !== ",") lines.push([]);
-  }
-  return lines;
 }
 
 function send(url, type, body, progress) {
@@ -361,13 +334,14 @@ async function addFiles(files) {
 }
 
 async function addFile(name, file) {
+  const url = `${path("collections", name, "documents")}${state.chosen ? "" : "?create=true"}`;
   const bar = element("progress", { max: "1", "aria-label": `sending ${file.name}` });
   const said = element("span", { class: "quiet" }, "reading");
   const line = element("li", {}, element("strong", {}, file.name), " ", said, bar);
   $("uploads").prepend(line);
   try {
     const [type, body] = await payload(file);
-    const report = await send(path("collections", name, "documents"), type, body, (done, all) => {
+    const report = await send(url, type, body, (done, all) => {
       if (all) bar.value = done / all;
       said.textContent = done < all ? `${bytes(done)} of ${bytes(all)} sent` : "sent; the server embeds and stores";
     });
@@ -382,7 +356,8 @@ async function addFile(name, file) {
 
 function reported(report) {
   const counted = ["added", "replaced", "unchanged"].filter((what) => report[what]).map((what) => `${number(report[what])} ${what}`);
-  if (report.rejected?.length) counted.push(`${number(report.rejected.length)} rejected`);
+  const rejected = report.rejected_total ?? report.rejected?.length;
+  if (rejected) counted.push(`${number(rejected)} rejected`);
   const time = report.seconds === undefined ? "" : ` in ${report.seconds.toFixed(2)} s`;
   return `${counted.join(", ") || "nothing to add"}${time}`;
 }
@@ -408,7 +383,7 @@ async function create(event) {
   event.preventDefault();
   const [name, model] = [$("new-name").value.trim(), $("new-model").value];
   try {
-    await ask("PUT", path("collections", name), model === "external" ? { dims: Number($("new-dims").value) } : { model });
+    await ask("PUT", path("collections", name), model === "external" ? { model, dims: Number($("new-dims").value) } : { model });
   } catch (error) {
     write("new-error", error.message);
     return;
@@ -422,7 +397,7 @@ async function create(event) {
 async function readModels() {
   const listed = await ask("GET", path("models")).catch(() => null);
   const models = listed?.data ?? [{ id: "builtin" }];
-  const judges = (model) => /rerank/.test(`${model.type ?? ""} ${model.kind ?? ""} ${model.task ?? ""}`);
+  const judges = (model) => model.quiverdb?.kind === "reranker";
   const options = models.filter((model) => !judges(model)).map(({ id }) => element("option", { value: id }, id));
   $("new-model").replaceChildren(...options, element("option", { value: "external" }, "none: documents bring vectors"));
   const rerankers = models.filter(judges).map(({ id }) => element("option", { value: id }, id));

@@ -39,6 +39,23 @@ fn a_snapshot_never_changes() {
     assert!(answers(&snapshot) == before);
 }
 
+#[test]
+fn a_sample_is_spread_over_what_lives_and_holds_nothing_twice() {
+    let (store, notes) = in_memory(4, Metric::Cosine);
+    let mut random = Random::new(62);
+    store.write(notes, (0..100).map(|n| put(random_document(&mut random, n, 4))).collect()).unwrap();
+    store.write(notes, (40..60).map(|n: i64| Operation::Delete(n.into())).collect()).unwrap();
+    let snapshot = store.snapshot(notes).unwrap();
+    let all = snapshot.sample(usize::MAX).unwrap();
+    assert_eq!(all.len() as u64, snapshot.chunks());
+    assert!(all.is_sorted() && all.windows(2).all(|pair| pair[0] != pair[1]));
+    // Each is alive, or this fails.
+    assert!(all.iter().all(|chunk| snapshot.hydrate(*chunk).unwrap().ordinal < 100));
+    let some: Vec<_> = snapshot.sample(4).unwrap();
+    let spread: Vec<_> = (0..4).map(|quarter| all[quarter * all.len() / 4]).collect();
+    assert_eq!((some, snapshot.sample(0).unwrap()), (spread, Vec::new()));
+}
+
 /// Document 0 holds the number of the last write; each write replaces all documents by that number.
 fn write_round(store: &Store, notes: CollectionId, round: u16, documents: i64) {
     let batch = (0..documents).map(|id| {
