@@ -18,6 +18,7 @@ mod native;
 mod openapi;
 mod operation;
 mod pace;
+mod path;
 mod settings;
 mod tls;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 
 use super::failure::Failure;
 use super::metrics::Metrics;
+use super::native::Jobs;
 use super::{Settings, Stop};
 use crate::embed::Embedder;
 use crate::rerank::Reranker;
@@ -39,6 +40,7 @@ pub(super) struct App {
     pub(super) requests: Semaphore,
     /// Looks at the server itself, which wait for no call of the database.
     looks: Semaphore,
+    pub(super) jobs: Jobs,
     reads: Lane,
     writes: Lane,
 }
@@ -91,7 +93,8 @@ impl App {
         let writes = Lane::new("write", limits.writes_at_once, limits.queue);
         let metrics = Metrics::new(&database);
         let (requests, looks) = (Semaphore::new(limits.requests), Semaphore::new(LOOKS_AT_ONCE));
-        Ok(Self { database, stop, started: Instant::now(), metrics, requests, looks, reads, writes, settings })
+        let (started, jobs) = (Instant::now(), Jobs::default());
+        Ok(Self { database, stop, started, metrics, requests, looks, jobs, reads, writes, settings })
     }
 
     /// Runs a call of the core. It is given what tells it to stop.

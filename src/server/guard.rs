@@ -196,13 +196,13 @@ fn admitted(app: &App, request: &Request) -> Answer<()> {
     Ok(())
 }
 
-/// What needs no key: whether the server is alive, which says nothing of what it holds, and the console's page, which asks
-/// for the key itself.
+/// What needs no key: whether the server is alive and what can be asked, which say nothing of what it holds, and the console's
+/// page, which asks for the key itself.
 fn is_open(path: &str) -> bool {
-    matches!(
-        path,
-        "/healthz" | "/livez" | "/readyz" | "/health" | "/" | "/console.js" | "/console.css" | "/favicon.svg"
-    )
+    const OPEN: &[&str] = &[
+        "/healthz", "/livez", "/readyz", "/health", "/", "/console.js", "/console.css", "/favicon.svg", "/docs", "/openapi.json",
+    ];
+    OPEN.contains(&path)
 }
 
 fn forbidden(message: impl Into<String>) -> Failure {
