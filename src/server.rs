@@ -105,7 +105,7 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] where its threads cannot be had.
     pub fn run(self) -> Result<()> {
-        let routes = routes();
+        let routes = routes(self.app.settings.needs_key());
         self.run_with(routes)
     }
 
@@ -129,9 +129,9 @@ impl Server {
     }
 }
 
-/// All routes.
-fn routes() -> Router<Arc<App>> {
-    openapi::documented(native::routes().merge(compat::documented()))
+/// All routes; their description says whether a key is needed.
+fn routes(needs_key: bool) -> Router<Arc<App>> {
+    openapi::documented(native::routes().merge(compat::documented()), needs_key)
         .merge(compat::undocumented())
         .merge(operation::routes())
         .merge(console::routes())

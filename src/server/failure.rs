@@ -63,6 +63,7 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("model_unavailable", 503, "A model's files are missing or damaged, or it failed"),
     ("disk_full", 507, "There is no room on the disk; deleting still works"),
     ("storage_unavailable", 503, "The disk failed or another process has the database; the message says what to do"),
+    ("too_many_jobs", 429, "So many jobs wait already; come again when one has ended"),
     ("cancelled", 409, "A job was told to stop; what it committed stays"),
     ("internal", 500, "A fault of the server; the request id finds it in the log"),
 ];

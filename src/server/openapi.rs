@@ -11,7 +11,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -33,22 +35,24 @@ use super::failure::{CODES, FailureBody};
         (name = "models", description = "Embeddings and judgements alone, in the shapes of OpenAI, Cohere and Jina."),
         (name = "map", description = "A collection's embeddings in two dimensions."),
     ),
-    components(schemas(FailureBody)),
-    security(("bearer" = []), ("api-key" = []))
+    components(schemas(FailureBody))
 )]
 struct About;
 
 /// The page that shows the document.
 const PAGE: &str = include_str!("openapi/docs.html");
 
-/// Takes the routes apart into a router and a document, and has the router show both the document and the page.
-pub(super) fn documented(routes: OpenApiRouter<Arc<App>>) -> Router<Arc<App>> {
+/// Takes the routes apart into a router and a document, and has the router show both the document and the page. The document
+/// says that a key is needed where one is.
+pub(super) fn documented(routes: OpenApiRouter<Arc<App>>, needs_key: bool) -> Router<Arc<App>> {
     let (router, mut document) = OpenApiRouter::with_openapi(About::openapi()).merge(routes).split_for_parts();
     complete(&mut document);
+    if needs_key {
+        let either = ["bearer", "api-key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        document.security = Some(either.to_vec());
+    }
     let document = Arc::new(document);
-    router
-        .route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) }))
-        .route("/docs", get(page))
+    router.route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) })).route("/docs", get(page))
 }
 
 /// Says what the routes do not say themselves.
@@ -56,7 +60,8 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
     document.info.description = Some(description());
     let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("One of the server's keys")).build();
+    let bearer =
+        HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("One of the server's keys")).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     let header = ApiKeyValue::with_description("api-key", "One of the server's keys");
     components.add_security_scheme("api-key", SecurityScheme::ApiKey(ApiKey::Header(header)));

@@ -66,11 +66,7 @@ fn accepted(job: &Job) -> Accepted {
     params(("collection" = String, Path, description = "A collection or an alias")),
     request_body = Import,
     responses((status = 202, body = One), (status = "default", body = FailureBody)))]
-async fn import(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Json(body): Json<Import>,
-) -> Answer<Accepted> {
+async fn import(State(app): State<Arc<App>>, Path(name): Path<String>, Json(body): Json<Import>) -> Answer<Accepted> {
     let prepared = app.write(move |app, _| work::prepare_import(app, &name, body)).await?;
     app.jobs.begin(&app, prepared).map(|job| accepted(&job))
 }
@@ -83,11 +79,7 @@ async fn import(
     params(("collection" = String, Path, description = "A collection or an alias")),
     request_body = Reembed,
     responses((status = 202, body = One), (status = "default", body = FailureBody)))]
-async fn reembed(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Json(body): Json<Reembed>,
-) -> Answer<Accepted> {
+async fn reembed(State(app): State<Arc<App>>, Path(name): Path<String>, Json(body): Json<Reembed>) -> Answer<Accepted> {
     let prepared = app.write(move |app, _| work::prepare_reembed(app, &name, body)).await?;
     app.jobs.begin(&app, prepared).map(|job| accepted(&job))
 }

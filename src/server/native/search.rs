@@ -66,6 +66,7 @@ fn asked(app: &App, search: &Search) -> Answer<Query> {
 /// Searches that are answered together
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"queries": [{"query": "how does borrowing work?"}, {"query": "pears", "mode": "text"}]}))]
 struct Batch {
     /// One or more, up to the server's limit of a batch.
     queries: Vec<Search>,

@@ -185,7 +185,8 @@ impl Jobs {
         let mut all = self.lock();
         if all.iter().filter(|job| !job.has_ended()).count() >= OPEN_MAX {
             let message = format!("{OPEN_MAX} jobs wait or work already; come again when one has ended (/v1/jobs)");
-            return Err(Failure { message, ..Failure::busy(OPEN_MAX) });
+            let refused = Failure::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_jobs", message);
+            return Err(Failure { retryable: true, ..refused });
         }
         let excess = (all.len() + 1).saturating_sub(OPEN_MAX + ENDED_MAX);
         for _ in 0..excess {

@@ -13,7 +13,9 @@ use crate::server::failure::Failure;
 /// The file below `root` that a request names, relative to the root or in full.
 pub(super) fn below(root: Option<&Path>, named: &str) -> Answer<PathBuf> {
     let Some(root) = root else {
-        return Err(forbidden("this server imports no files by path: its operator allows it with --import-root FOLDER"));
+        return Err(forbidden(
+            "this server imports no files by path: its operator allows it with --import-root FOLDER",
+        ));
     };
     let real = root.canonicalize().map_err(|_| Failure::internal("the import root cannot be read"))?;
     let path = Path::new(named);
@@ -22,13 +24,13 @@ pub(super) fn below(root: Option<&Path>, named: &str) -> Answer<PathBuf> {
         true => path.strip_prefix(root).or_else(|_| path.strip_prefix(&real)).map_err(|_| outside())?,
         false => path,
     };
+    let steps = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !relative.components().all(steps) {
+        return Err(outside());
+    }
     let mut at = real.clone();
     for part in relative.components() {
-        match part {
-            Component::Normal(part) => at.push(part),
-            Component::CurDir => continue,
-            Component::Prefix(_) | Component::RootDir | Component::ParentDir => return Err(outside()),
-        }
+        at.push(part);
         let there = at.symlink_metadata().map_err(|_| missing(named))?;
         if there.is_symlink() {
             return Err(forbidden(format!("`{named}` leads through a link, and links are not followed")));

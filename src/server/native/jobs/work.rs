@@ -11,12 +11,16 @@ use crate::reembed::{ReembedOptions, ReembedOutcome, ReembedReport};
 use crate::server::app::{Answer, App};
 use crate::server::failure::Failure;
 
+/// The smallest chunks that a collection takes.
+const CHUNK_TOKENS_MIN: usize = 8;
+
 /// A file to import
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "a build without readers only refuses it"))]
 pub(super) struct Import {
     /// Below the server's import root; relative to it, or in full.
+    #[schema(example = "tables/notes.parquet")]
     path: String,
     /// The column of each role: `id`, `text`, `title`, `vector`, `vectors.NAME`, `metadata`, `expires_at`. Every other column
     /// is metadata.
@@ -33,6 +37,7 @@ pub(super) struct Import {
 /// What a collection is to become; what is absent stays as it is
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"chunk_tokens": 128, "chunk_overlap": 16}))]
 pub(super) struct Reembed {
     /// The new model: `builtin`, or one that the server's operator configured.
     model: Option<String>,
@@ -68,8 +73,8 @@ pub(super) fn prepare_import(app: &App, name: &str, body: Import) -> Answer<Prep
     let collection = app.collection(name)?;
     let root = app.settings.import_root.clone();
     super::files::below(root.as_deref(), &path)?;
-    let columns = map.into_iter().flatten();
-    let map = columns.fold(Ok(ColumnMap::default()), |map, (role, column)| map?.with(&role, &column));
+    let mut columns = map.into_iter().flatten();
+    let map = columns.try_fold(ColumnMap::default(), |map, (role, column)| map.with(&role, &column));
     let map = map.map_err(|error| Failure::invalid(format!("map: {error}")))?;
     let (no_header, again) = (no_header == Some(true), again == Some(true));
     let named = collection.name().to_owned();
@@ -81,7 +86,8 @@ pub(super) fn prepare_import(app: &App, name: &str, body: Import) -> Answer<Prep
             job.show(Progress { done: rows, total: rows_total, unit: Unit::Rows, rejected });
         };
         let (progress, cancel) = (Some(&show as &(dyn Fn(&ImportProgress) + Sync)), Some(job.cancel()));
-        let options = ImportOptions { map, no_header, again, rejects_max, progress, cancel, ..ImportOptions::default() };
+        let options =
+            ImportOptions { map, no_header, again, rejects_max, progress, cancel, ..ImportOptions::default() };
         let report = collection.import(&file, &options)?;
         let (done, rejected) = (report.rows, report.rejected_rows);
         let whole = !job.cancel().load(Ordering::Relaxed);
@@ -103,6 +109,11 @@ pub(super) fn prepare_import(app: &App, name: &str, body: Import) -> Answer<Prep
 /// Checks what can be checked before a job begins.
 pub(super) fn prepare_reembed(app: &App, name: &str, body: Reembed) -> Answer<Prepared> {
     let collection = app.collection(name)?;
+    for (what, given, least) in [("dims", body.dims, 1), ("chunk_tokens", body.chunk_tokens, CHUNK_TOKENS_MIN)] {
+        if let Some(given) = given.filter(|given| *given < least) {
+            return Err(Failure::invalid(format!("{what}: {given}, and it must be {least} or more")));
+        }
+    }
     if let Some(model) = &body.model {
         // Loads it, so that one that cannot be had is refused at once.
         app.embedder(model)?;

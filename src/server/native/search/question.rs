@@ -17,9 +17,9 @@ use crate::{Filter, Mode, Query};
 /// Defines a body that asks a question: what every question has, and what this one has besides.
 macro_rules! question {
     ($(#[$about:meta])* $name:ident { $($(#[$said:meta])* $field:ident: $kind:ty,)* }) => {
-        $(#[$about])*
         #[derive(Deserialize, utoipa::ToSchema)]
         #[serde(deny_unknown_fields)]
+        $(#[$about])*
         pub(super) struct $name {
             /// The words to search for. This, `vector`, or both.
             #[schema(min_length = 1)]
@@ -103,6 +103,7 @@ macro_rules! question {
 
 question! {
     /// A search
+    #[schema(example = json!({"query": "how does borrowing work?", "limit": 5, "filter": {"lang": "en"}}))]
     Search {
         /// Says in `plan` how each segment was searched.
         explain: Option<bool>,
@@ -115,6 +116,7 @@ question! {
 
 question! {
     /// A question whose answer is to fit into a prompt
+    #[schema(example = json!({"query": "how does borrowing work?", "budget_tokens": 1000, "format": "xml"}))]
     Ask {
         /// The tokens that the context may take, as the collection's model counts them.
         #[schema(minimum = 1, maximum = 1000000)]
@@ -181,7 +183,9 @@ fn in_reach(candidates: usize) -> Answer<usize> {
 fn read_filter(given: &Value) -> Answer<Filter> {
     let filter = match given {
         Value::String(text) => text.parse(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Filter::from_json(given),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Filter::from_json(given)
+        }
     };
     filter.map_err(|error| Failure::invalid(format!("filter: {error}")))
 }

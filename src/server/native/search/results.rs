@@ -37,7 +37,9 @@ impl Found {
         });
         let highlights: Vec<Vec<Range<usize>>> = highlights.collect::<crate::Result<_>>()?;
         let unwritten = |error| Failure::internal(format!("the answer cannot be written: {error}"));
-        let mut value = serde_json::to_value(&results).map_err(unwritten)?;
+        // Through text, so that numbers look as they do where nothing is left out.
+        let text = serde_json::to_string(&results).map_err(unwritten)?;
+        let mut value: Value = serde_json::from_str(&text).map_err(unwritten)?;
         let hits = value.get_mut("hits").and_then(Value::as_array_mut).into_iter().flatten();
         for (hit, highlights) in hits.filter_map(Value::as_object_mut).zip(highlights) {
             leave_out(hit, search.include.as_deref());
