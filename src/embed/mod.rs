@@ -37,6 +37,8 @@ pub use self::batcher::Batcher;
 #[cfg(feature = "candle")]
 pub(crate) use self::candle::judges;
 pub(crate) use self::dimensions::as_stored;
+#[cfg(feature = "server")]
+pub(crate) use self::dimensions::normalise;
 pub use self::dimensions::truncate;
 pub(crate) use self::metered::at_work;
 pub use self::open::{Explained, explain, open, open_with, runs};

@@ -18,6 +18,7 @@ mod cohere;
 mod openai;
 mod qdrant;
 mod tei;
+mod texts;
 
 /// The routes that our own OpenAPI document describes.
 pub(super) fn documented() -> OpenApiRouter<Arc<App>> {
@@ -30,8 +31,16 @@ pub(super) fn undocumented() -> Router<Arc<App>> {
 }
 
 /// How a failure looks to the client that asked for this path.
-pub(super) fn shape(_path: &str) -> fn(&Failure, &str) -> Response {
-    native::failed
+pub(super) fn shape(path: &str) -> fn(&Failure, &str) -> Response {
+    if openai::is_route(path) {
+        openai::failed
+    } else if cohere::is_route(path) {
+        cohere::failed
+    } else if tei::is_route(path) {
+        tei::failed
+    } else {
+        native::failed
+    }
 }
 
 /// Whether a request may change something. `path` is the template of its route, so that no name of a client's is taken for a
@@ -39,7 +48,7 @@ pub(super) fn shape(_path: &str) -> fn(&Failure, &str) -> Response {
 /// new route is closed to readers until somebody thought of it.
 pub(super) fn writes(method: &Method, path: &str) -> bool {
     const ASKS: &[&str] = &["/search", "/search/batch", "/context", "/embeddings", "/rerank", "/embed", "/tokenize"];
-    let asks = method == Method::POST && ASKS.iter().any(|end| path.ends_with(end));
+    let asks = method == Method::POST && (ASKS.iter().any(|end| path.ends_with(end)) || tei::is_route(path));
     !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
 }
 

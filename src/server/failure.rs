@@ -34,6 +34,8 @@ pub(super) struct Failure {
     pub(super) kind: FailureType,
     pub(super) message: String,
     pub(super) retryable: bool,
+    /// The field of the request that it is about, where a product's shape has a place for it.
+    pub(super) param: Option<&'static str>,
 }
 
 /// Every code with its status and what it means; the OpenAPI document lists them.
@@ -65,13 +67,27 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("storage_unavailable", 503, "The disk failed or another process has the database; the message says what to do"),
     ("too_many_jobs", 429, "So many jobs wait already; come again when one has ended"),
     ("cancelled", 409, "A job was told to stop; what it committed stays"),
+    ("empty", 400, "A list of texts is empty"),
+    ("too_long", 413, "A text, or a list of them, is longer than the model or the server takes"),
+    (
+        "context_length_exceeded",
+        400,
+        "A text has more tokens than the model reads, and the request does not say to cut it",
+    ),
+    ("model_not_found", 404, "The client of another product names a model that is not configured"),
+    ("model_cannot", 424, "The model cannot do what the route is for"),
     ("internal", 500, "A fault of the server; the request id finds it in the log"),
 ];
 
 impl Failure {
     fn new(status: StatusCode, code: &'static str, kind: FailureType, message: impl Into<String>) -> Self {
         let retryable = kind == FailureType::Unavailable;
-        Self { status, code, kind, message: message.into(), retryable }
+        Self { status, code, kind, message: message.into(), retryable, param: None }
+    }
+
+    /// The same, about this field of the request.
+    pub(super) fn about(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
     }
 
     /// A request that cannot be taken.
