@@ -4,6 +4,8 @@
 //! handle is cheap to clone and may be shared between threads; reads run on snapshots and never wait for a write.
 
 mod cited;
+mod pages;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,6 +21,7 @@ use quiverdb_storage::{
 use rayon::prelude::*;
 use serde_json::Value;
 
+pub use self::versions::Version;
 use crate::chunk::{OVERLAP_DEFAULT, TOKENS_MAX_DEFAULT};
 use crate::config::{ChunkerKind, CollectionConfig, DEFAULT_SPACE, StoredConfig, validate_chunking};
 use crate::context::{Context, ContextOptions};

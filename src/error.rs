@@ -149,7 +149,11 @@ impl Error {
             | Self::ModelRequired { .. }
             | Self::FeatureMissing { .. }
             | Self::Storage(
-                S::InvalidInput(_) | S::DimensionMismatch { .. } | S::UnknownCollection(_) | S::CollectionExists(_),
+                S::InvalidInput(_)
+                | S::DimensionMismatch { .. }
+                | S::UnknownCollection(_)
+                | S::CollectionExists(_)
+                | S::Changed { .. },
             ) => Blame::Caller,
             Self::Io { .. }
             | Self::Model { .. }

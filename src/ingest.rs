@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quiverdb_storage::{
-    Alongside, DocumentId, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot, StoredDocument, index_text,
-    validate_content,
+    Alongside, DocumentId, Expected, ExpectedVersion, LedgerEdit, NewChunk, NewDocument, Operation, Snapshot,
+    StoredDocument, index_text, validate_content,
 };
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -103,10 +103,23 @@ pub(crate) fn add_along(
 
 /// Adds one document, with its own error where it is refused.
 pub(crate) fn add_one(parts: &Arc<Parts>, document: Document) -> Result<AddReport> {
+    Ok(add_expecting(parts, document, ExpectedVersion::Any)?.0)
+}
+
+/// [`add_one`], where the document that is there is as expected; also returns the digest that it has now.
+pub(crate) fn add_expecting(
+    parts: &Arc<Parts>,
+    document: Document,
+    version: ExpectedVersion,
+) -> Result<(AddReport, [u8; 16])> {
     let start = Instant::now();
     let mut report = AddReport::default();
     let (parts, snapshot) = parts.pinned()?;
     let examined = examine(parts, &snapshot, document)?;
+    let expected = Expected { id: examined.document.id.clone(), version };
+    // Before a model is at work for nothing, and once more in the transaction.
+    expected.compare(examined.stored)?;
+    let digest = examined.digest;
     if examined.stored == Some(examined.digest) {
         report.unchanged += 1;
     } else {
@@ -114,11 +127,11 @@ pub(crate) fn add_one(parts: &Arc<Parts>, document: Document) -> Result<AddRepor
         report.chunks_reused += prepared.reused();
         let vectors = embed(parts, std::slice::from_ref(&prepared), &mut report)?;
         let operation = assemble(parts, prepared, vectors)?;
-        commit(parts, vec![operation], &mut report)?;
+        commit(parts, vec![operation], &Alongside::expected([expected]), &mut report)?;
         parts.store.seal_soon(parts.info.id, 0);
     }
     report.seconds = start.elapsed().as_secs_f64();
-    Ok(report)
+    Ok((report, digest))
 }
 
 /// Segments are derived: where they cannot be built, what was committed stays and search is right without them. So a
@@ -853,12 +866,12 @@ fn assemble(parts: &Parts, prepared: Prepared, made: Made) -> Result<Operation> 
     Ok(Operation::Put(Box::new(NewDocument { id, title, text, metadata, digest, expires_at, chunks })))
 }
 
-fn commit(parts: &Arc<Parts>, operations: Vec<Operation>, report: &mut AddReport) -> Result<()> {
+fn commit(parts: &Arc<Parts>, operations: Vec<Operation>, along: &Alongside, report: &mut AddReport) -> Result<()> {
     if operations.is_empty() {
         return Ok(());
     }
     let documents = operations.len() as u64;
-    let written = write(parts, &operations, &Alongside::default())?;
+    let written = write(parts, &operations, along)?;
     // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
     report.replaced += documents - written.added;

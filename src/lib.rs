@@ -92,7 +92,7 @@ mod spaces;
 pub mod types;
 
 pub use config::{CollectionConfig, SpaceConfig};
-pub use db::{Collection, Database, Snapshot};
+pub use db::{Collection, Database, Snapshot, Version};
 pub use embed::Embedder;
 pub use error::{Blame, Error, Result};
 pub use export::{ExportOptions, ExportReport};
@@ -100,7 +100,7 @@ pub use images::Image;
 #[cfg(feature = "parquet")]
 pub use import::{ImportOptions, ImportProgress, ImportReport};
 pub use ingest::AddOptions;
-pub use quiverdb_storage::{AliasEdit, DocumentId, Filter, Language, Metric};
+pub use quiverdb_storage::{AliasEdit, DocumentId, ExpectedVersion, Filter, Language, Metric};
 pub use reembed::{ReembedOptions, ReembedReport};
 pub use rerank::Reranker;
 pub use types::{AddReport, Document, Hit, Mode, Query, SearchResults};

@@ -80,7 +80,7 @@ impl<R> Jsonl<R> {
 }
 
 /// The first 8 bytes of the text's SHA-256, in hexadecimal.
-fn short_digest(text: &str) -> String {
+pub(crate) fn short_digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -125,7 +125,7 @@ pub(super) fn looks_like_document(value: &Value) -> bool {
 }
 
 /// The document that a JSON object holds; `id` names those without one.
-pub(super) fn document(value: Value, id: impl FnOnce() -> String) -> std::result::Result<Document, String> {
+pub(crate) fn document(value: Value, id: impl FnOnce() -> String) -> std::result::Result<Document, String> {
     let Value::Object(mut object) = value else {
         return Err(format!("{} is no document; a document is an object with `text`", shape(&value)));
     };

@@ -28,6 +28,8 @@ use serde_json::{Map, Value};
 
 pub use self::files::Loader;
 pub use self::jsonl::{Jsonl, load_jsonl};
+#[cfg(feature = "server")]
+pub(crate) use self::jsonl::{document, short_digest};
 use crate::types::{Document, Rejected};
 
 /// The largest file that is read as a whole; JSON Lines are read line by line and may be of any size.

@@ -126,7 +126,7 @@ fn write_all(
         let taken = batch.taken;
         let Batch { parts, report, slowest, .. } = batch.pass(|parts, operations, report| match along {
             Some(along) => up_to_here.commit(parts, operations, taken, along, report),
-            None => commit(parts, operations, report),
+            None => commit(parts, operations, &Alongside::default(), report),
         })?;
         // Nobody listens where the reader has failed; what is committed is so nevertheless.
         let _ = committed.send(Done { report, slowest });

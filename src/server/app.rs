@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 
 use super::failure::Failure;
 use super::metrics::Metrics;
-use super::native::Jobs;
+use super::native::{Jobs, Replays};
 use super::{Settings, Stop};
 use crate::embed::Embedder;
 use crate::rerank::Reranker;
@@ -41,6 +41,8 @@ pub(super) struct App {
     /// Looks at the server itself, which wait for no call of the database.
     looks: Semaphore,
     pub(super) jobs: Jobs,
+    /// What requests with a key of idempotency were answered.
+    pub(super) replays: Replays,
     reads: Lane,
     writes: Lane,
 }
@@ -93,8 +95,8 @@ impl App {
         let writes = Lane::new("write", limits.writes_at_once, limits.queue);
         let metrics = Metrics::new(&database);
         let (requests, looks) = (Semaphore::new(limits.requests), Semaphore::new(LOOKS_AT_ONCE));
-        let (started, jobs) = (Instant::now(), Jobs::default());
-        Ok(Self { database, stop, started, metrics, requests, looks, jobs, reads, writes, settings })
+        let (started, jobs, replays) = (Instant::now(), Jobs::default(), Replays::default());
+        Ok(Self { database, stop, started, metrics, requests, looks, jobs, replays, reads, writes, settings })
     }
 
     /// Runs a call of the core. It is given what tells it to stop.

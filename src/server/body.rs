@@ -4,16 +4,19 @@
 //! longer than its pieces may take; what is not of the expected shape is refused with the path of the value.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Query as RawQuery, Request};
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query as RawQuery, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
 
 use super::app::{Answer, App};
 use super::failure::Failure;
@@ -26,7 +29,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Answer<Self> {
-        expect_json(&request)?;
+        expect_json(&content_type(&request))?;
         let bytes = whole(request.into_body(), app).await?;
         Ok(Self(parse(&bytes)?))
     }
@@ -55,6 +58,20 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
     }
 }
 
+/// The parts of the path that the route names, percent-decoded.
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(error) => Err(Failure::invalid(format!("the path of the address: {}", error.body_text()))),
+        }
+    }
+}
+
 /// The essence of a request's content type, in lower case; empty where it has none.
 pub(super) fn content_type(request: &Request) -> String {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -62,8 +79,7 @@ pub(super) fn content_type(request: &Request) -> String {
 }
 
 /// Refuses what is not said to be JSON: a web page may send plain text to anybody, and JSON only to who allows it.
-fn expect_json(request: &Request) -> Answer<()> {
-    let given = content_type(request);
+pub(super) fn expect_json(given: &str) -> Answer<()> {
     if given == "application/json" || given.ends_with("+json") {
         return Ok(());
     }
@@ -73,17 +89,65 @@ fn expect_json(request: &Request) -> Answer<()> {
 
 /// The whole body, within the limit of bytes.
 pub(super) async fn whole(body: Body, app: &App) -> Answer<Vec<u8>> {
-    let limits = &app.settings.limits;
-    let mut bytes = Vec::new();
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| broken(&error))?;
-        if bytes.len() + piece.len() > limits.body_bytes {
-            return Err(too_large(limits.body_bytes as u64));
-        }
-        bytes.extend_from_slice(&piece);
+    Pieces::of_body(body, app).rest().await
+}
+
+/// A body, piece by piece.
+pub(super) struct Pieces {
+    stream: BodyDataStream,
+    bytes: u64,
+    bytes_max: u64,
+    too_large: fn(u64) -> Failure,
+    digest: Option<Sha256>,
+}
+
+impl Pieces {
+    /// Of a body that is kept in memory.
+    pub(super) fn of_body(body: Body, app: &App) -> Self {
+        Self::new(body, app.settings.limits.body_bytes as u64, too_large)
     }
-    Ok(bytes)
+
+    /// Of a body that is worked off as it comes.
+    pub(super) fn of_stream(body: Body, app: &App) -> Self {
+        Self::new(body, app.settings.limits.stream_bytes, stream_too_large)
+    }
+
+    fn new(body: Body, bytes_max: u64, too_large: fn(u64) -> Failure) -> Self {
+        Self { stream: body.into_data_stream(), bytes: 0, bytes_max, too_large, digest: None }
+    }
+
+    /// The same, which computes a digest on the way; it begins with what is `known` of the request.
+    pub(super) fn digested(self, known: &str) -> Self {
+        Self { digest: Some(Sha256::new().chain_update(known).chain_update([0])), ..self }
+    }
+
+    /// The digest of what came so far.
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        self.digest.clone().map(|digest| digest.finalize().into())
+    }
+
+    /// The next piece; `None` after the last.
+    pub(super) async fn next(&mut self) -> Answer<Option<Bytes>> {
+        let Some(piece) = self.stream.next().await else { return Ok(None) };
+        let piece = piece.map_err(|error| broken(&error))?;
+        self.bytes += piece.len() as u64;
+        if self.bytes > self.bytes_max {
+            return Err((self.too_large)(self.bytes_max));
+        }
+        if let Some(digest) = &mut self.digest {
+            digest.update(&piece);
+        }
+        Ok(Some(piece))
+    }
+
+    /// All that is still to come.
+    pub(super) async fn rest(&mut self) -> Answer<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
 }
 
 /// A body that did not come to its end: too slow, cut off, or not compressed as it says.
@@ -102,6 +166,12 @@ pub(super) fn too_large(bytes_max: u64) -> Failure {
     Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
+fn stream_too_large(bytes_max: u64) -> Failure {
+    let message =
+        format!("the body is longer than {bytes_max} bytes: send it in several requests, or raise limits.stream_bytes");
+    Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
 /// Reads JSON; the message of an error names the path of the value.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let refuse = |message: String| Failure::refused(StatusCode::BAD_REQUEST, "invalid_json", message);
@@ -113,4 +183,70 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     })?;
     deserializer.end().map_err(|error| refuse(format!("the body goes on behind its JSON value: {error}")))?;
     Ok(value)
+}
+
+/// A JSON value whose objects have no key twice: of two, most readers take the last in silence.
+pub(super) struct Unambiguous(pub(super) Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue).map(Self)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is not finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unambiguous(value)) = elements.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Unambiguous(value))) = entries.next_entry::<String, Unambiguous>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key `{}` is there twice", key.escape_debug())));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
 }

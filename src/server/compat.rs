@@ -47,12 +47,23 @@ pub(super) fn shape(path: &str) -> fn(&Failure, &str) -> Response {
 /// word of ours. What only asks is listed; all that is not listed is taken for a change, so that a
 /// new route is closed to readers until somebody thought of it.
 pub(super) fn writes(method: &Method, path: &str) -> bool {
-    const ASKS: &[&str] = &["/search", "/search/batch", "/context", "/embeddings", "/rerank", "/embed", "/tokenize"];
+    const ASKS: &[&str] = &[
+        "/search",
+        "/search/batch",
+        "/context",
+        "/embeddings",
+        "/rerank",
+        "/embed",
+        "/tokenize",
+        "/documents/get",
+        "/v1/check",
+    ];
     let asks = method == Method::POST && (ASKS.iter().any(|end| path.ends_with(end)) || tei::is_route(path));
     !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
 }
 
 /// Whether a request takes as long as it takes: its body or its answer is a stream. `path` is the template of its route.
 pub(super) fn streams(method: &Method, path: &str) -> bool {
-    method == Method::POST && path.ends_with("/documents") || path.ends_with("/events")
+    const UPKEEP: &[&str] = &["/v1/backup", "/v1/compact", "/v1/check"];
+    method == Method::POST && (path.ends_with("/documents") || UPKEEP.contains(&path)) || path.ends_with("/events")
 }

@@ -52,6 +52,7 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("not_found", 404, "There is no such route"),
     ("collection_not_found", 404, "There is no collection of this name"),
     ("document_not_found", 404, "There is no document of this id"),
+    ("alias_not_found", 404, "There is no alias of this name"),
     ("job_not_found", 404, "There is no job of this id"),
     ("method_not_allowed", 405, "The route is there, and takes other methods"),
     ("conflict", 409, "Something of that name is there already, or is in use"),
@@ -108,6 +109,11 @@ impl Failure {
     /// What is there stands against it.
     pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, FailureType::Conflict, message)
+    }
+
+    /// The document has another version than the request expects.
+    fn conflict_of_version(message: String) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", FailureType::Conflict, message)
     }
 
     /// Too many wait already.
@@ -172,6 +178,7 @@ impl Failure {
             S::DimensionMismatch { .. } => Self::refused(StatusCode::BAD_REQUEST, "dimension_mismatch", message),
             S::UnknownCollection(_) => Self::not_found("collection_not_found", message),
             S::CollectionExists(_) => Self::conflict("conflict", message),
+            S::Changed { .. } => Self::conflict_of_version(message),
             S::DiskFull { .. } => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", FailureType::Unavailable, message)
             }

@@ -17,6 +17,7 @@ mod search;
 mod upkeep;
 
 pub(super) use self::jobs::Jobs;
+pub(super) use self::documents::Replays;
 
 /// The native routes.
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {

@@ -34,6 +34,14 @@ pub enum Error {
     /// A collection of this name exists.
     #[error("collection `{0}` exists already; open it, or drop it first")]
     CollectionExists(String),
+    /// A document is not in the version that the write expected; nothing was written.
+    #[error("document `{id}` {what}, other than the write expects; nothing was written. Read it again and decide anew")]
+    Changed {
+        /// The document.
+        id: String,
+        /// How it is.
+        what: &'static str,
+    },
 
     // The world's.
     /// The file system refused.

@@ -97,6 +97,11 @@ impl<'a> Expiries<'a> {
         self.order.insert(key, bytes.as_slice()).map(drop).map_err(engine)
     }
 
+    /// When a document expires.
+    pub(crate) fn at(&self, document: u32) -> Result<Option<u64>> {
+        Ok(rows::get(&self.moments, EXPIRIES, (self.collection, document))?.map(|Moment(at)| at))
+    }
+
     /// From now on this document does not expire. Returns when it would have.
     pub(crate) fn remove(&mut self, document: u32) -> Result<Option<u64>> {
         let key = (self.collection, document);

@@ -11,7 +11,7 @@ use redb::{ReadTransaction, ReadableTable, Table, TableHandle, WriteTransaction}
 use crate::codec::{self, Opaque, Place};
 use crate::error::engine;
 use crate::tables::{Bytes, IMPORT_LEDGER};
-use crate::{Error, Result, rows};
+use crate::{DocumentId, Error, Result, rows};
 
 /// The longest key of a ledger record, in bytes.
 pub const LEDGER_KEY_BYTES_MAX: usize = 1024;
@@ -23,6 +23,50 @@ pub const LEDGER_VALUE_BYTES_MAX: usize = 16 << 20;
 pub struct Alongside {
     /// Changes of the collection's ledger, in their order.
     pub ledger: Vec<LedgerEdit>,
+    /// What must be so when the transaction begins, or nothing is written. Asked of batches that have operations.
+    pub expected: Vec<Expected>,
+}
+
+/// Which version of a document must be there, so that nobody's write goes unseen. A version is the document's digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The document.
+    pub id: DocumentId,
+    /// What is expected of it.
+    pub version: ExpectedVersion,
+}
+
+/// What is expected of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Nothing.
+    Any,
+    /// It is not there.
+    Absent,
+    /// It is there, whatever it holds.
+    Present,
+    /// It is there in one of these versions.
+    OneOf(Vec<[u8; 16]>),
+}
+
+impl Expected {
+    /// Compares it with what is there: the document's digest, `None` where it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] where it differs.
+    pub fn compare(&self, found: Option<[u8; 16]>) -> Result<()> {
+        let Self { id, version } = self;
+        let what = match (version, found) {
+            (ExpectedVersion::Any, _) | (ExpectedVersion::Absent, None) | (ExpectedVersion::Present, Some(_)) => {
+                return Ok(());
+            }
+            (ExpectedVersion::OneOf(versions), Some(found)) if versions.contains(&found) => return Ok(()),
+            (ExpectedVersion::Absent, Some(_)) => "is there already",
+            (ExpectedVersion::Present | ExpectedVersion::OneOf(_), None) => "is not there",
+            (ExpectedVersion::OneOf(_), Some(_)) => "has another version",
+        };
+        Err(Error::Changed { id: id.to_string(), what })
+    }
 }
 
 /// A change of a collection's ledger.
@@ -70,23 +114,28 @@ impl LedgerEdit {
 impl Alongside {
     /// With changes of the ledger alone.
     pub fn ledger(edits: impl IntoIterator<Item = LedgerEdit>) -> Self {
-        Self { ledger: edits.into_iter().collect() }
+        Self { ledger: edits.into_iter().collect(), expected: Vec::new() }
+    }
+
+    /// With what must be so.
+    pub fn expected(expected: impl IntoIterator<Item = Expected>) -> Self {
+        Self { ledger: Vec::new(), expected: expected.into_iter().collect() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { ledger } = self;
+        let Self { ledger, expected: _ } = self;
         ledger.is_empty()
     }
 
     /// Whether it makes the database no larger, so that it is allowed on a full disk.
     pub(crate) fn only_removes(&self) -> bool {
-        let Self { ledger } = self;
+        let Self { ledger, expected: _ } = self;
         ledger.iter().all(|edit| matches!(edit, LedgerEdit::Remove { .. }))
     }
 
     /// About what it takes on disk, with what is written again.
     pub(crate) fn bytes_on_disk(&self) -> u64 {
-        let Self { ledger } = self;
+        let Self { ledger, expected: _ } = self;
         let ledger: usize = ledger.iter().map(LedgerEdit::value_bytes).sum();
         2 * ledger as u64
     }
@@ -108,7 +157,7 @@ impl Alongside {
 
     /// Writes it. Returns whether anything changed.
     pub(crate) fn write(&self, transaction: &WriteTransaction, collection: u32) -> Result<bool> {
-        let Self { ledger } = self;
+        let Self { ledger, expected: _ } = self;
         let mut changed = false;
         if !ledger.is_empty() {
             let mut table = transaction.open_table(IMPORT_LEDGER).map_err(engine)?;

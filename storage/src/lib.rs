@@ -68,7 +68,7 @@ pub use ids::{
     COLLECTION_NAME_BYTES_MAX, CacheKey, ChunkNumber, CollectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, SpaceId,
     validate_collection_name,
 };
-pub use ledger::{Alongside, LEDGER_KEY_BYTES_MAX, LEDGER_VALUE_BYTES_MAX, LedgerEdit};
+pub use ledger::{Alongside, Expected, ExpectedVersion, LEDGER_KEY_BYTES_MAX, LEDGER_VALUE_BYTES_MAX, LedgerEdit};
 pub use roaring::RoaringBitmap;
 pub use shadow::{Changes, Shadow};
 pub use snapshot::{Snapshot, TextHits, TextMatches};

@@ -31,8 +31,8 @@ use crate::text::{TextRun, index_text};
 use crate::vectors::VectorRun;
 use crate::view::{Change, View};
 use crate::{
-    Alongside, CollectionId, DocumentId, Error, NewChunk, NewDocument, Operation, Result, Written, passages, rows,
-    validate,
+    Alongside, CollectionId, DocumentId, Error, Expected, NewChunk, NewDocument, Operation, Result, Written, passages,
+    rows, validate,
 };
 
 /// Expired documents that one commit removes at most, so that none becomes long for them.
@@ -239,6 +239,7 @@ fn apply(
 ) -> Result<((Written, u64), Outcome)> {
     let mut work = Work::begin(transaction, collection, view, along.now)?;
     work.sweep()?;
+    work.expect(&along.edits.expected)?;
     for operation in batch {
         match *operation {
             Operation::Put(document) => work.put(document, &text)?,
@@ -317,6 +318,22 @@ impl<'a> Work<'a> {
             now,
             swept: 0,
         })
+    }
+
+    /// Compares what is there with what is expected.
+    fn expect(&self, expected: &[Expected]) -> Result<()> {
+        for expected in expected {
+            let number = rows::get_id(&self.ids, (self.collection, &encode_id(&expected.id)))?;
+            let found = match number {
+                Some(number) if self.expiries.at(number)?.is_none_or(|at| at > self.now) => {
+                    let record: DocumentRecord = rows::need(&self.documents, DOCUMENTS, (self.collection, number))?;
+                    Some(record.digest)
+                }
+                Some(_) | None => None,
+            };
+            expected.compare(found)?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, document: &'a NewDocument, text: &TextRun) -> Result<()> {
