@@ -20,9 +20,9 @@ use quiverdb::server::{Server, Settings, Stop};
 use serde_json::Value;
 
 /// A server that answers until it is dropped.
-pub struct Serving {
-    pub database: Database,
-    pub address: SocketAddr,
+pub(crate) struct Serving {
+    pub(crate) database: Database,
+    pub(crate) address: SocketAddr,
     agent: ureq::Agent,
     stop: Stop,
     thread: Option<JoinHandle<()>>,
@@ -30,19 +30,19 @@ pub struct Serving {
 
 /// A status and a body.
 #[derive(Debug, PartialEq)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Serving {
     /// One with an empty database in memory, and settings as they are by default.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Database::in_memory().unwrap(), Settings::default())
     }
 
     /// One of this database, with these settings but for the port, which is any that is free.
-    pub fn with(database: Database, mut settings: Settings) -> Self {
+    pub(crate) fn with(database: Database, mut settings: Settings) -> Self {
         settings.listen.set_port(0);
         let server = Server::bind(database.clone(), settings).unwrap();
         let (address, stop) = (server.address().unwrap(), server.stop());
@@ -52,12 +52,12 @@ impl Serving {
     }
 
     /// The whole address of a path.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// A request with these headers; a body of `null` is none.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let json = [("content-type", "application/json")];
         let headers: Vec<_> = if body.is_null() { headers.to_vec() } else { [&json[..], headers].concat() };
@@ -65,7 +65,7 @@ impl Serving {
     }
 
     /// A request with these bytes as its body.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = ureq::http::Request::builder().method(method).uri(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -76,19 +76,19 @@ impl Serving {
         Answer { status: response.status().as_u16(), body }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], &Value::Null)
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, &[], body)
     }
 
-    pub fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
         self.ask("PUT", path, &[], body)
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.ask("DELETE", path, &[], &Value::Null)
     }
 }
@@ -96,14 +96,14 @@ impl Serving {
 impl Answer {
     /// The body of an answer that must have this status.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
     /// The code and the message of a failure in the native shape, which must have this status.
     #[track_caller]
-    pub fn failure(self, status: u16) -> (String, String) {
+    pub(crate) fn failure(self, status: u16) -> (String, String) {
         let body = self.expect(status);
         let text = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
         assert!(!text("request_id").is_empty(), "{body}");

@@ -44,7 +44,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("image", &["src/images.rs"]),
     ("tokenizers", &["src/embed/transformer/"]),
     ("text_splitter", &["src/chunk/"]),
-    ("ureq", &["src/models/", "tests/server.rs"]),
+    ("ureq", &["src/models/", "tests/server.rs", "tests/server/"]),
     ("hf_hub", &["src/models/cache.rs"]),
     ("html5gum", &["src/formats/html/"]),
     ("quick_xml", &["src/formats/office/"]),

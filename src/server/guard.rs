@@ -200,7 +200,16 @@ fn admitted(app: &App, request: &Request) -> Answer<()> {
 /// page, which asks for the key itself.
 fn is_open(path: &str) -> bool {
     const OPEN: &[&str] = &[
-        "/healthz", "/livez", "/readyz", "/health", "/", "/console.js", "/console.css", "/favicon.svg", "/docs", "/openapi.json",
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/health",
+        "/",
+        "/console.js",
+        "/console.css",
+        "/favicon.svg",
+        "/docs",
+        "/openapi.json",
     ];
     OPEN.contains(&path)
 }

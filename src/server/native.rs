@@ -16,8 +16,8 @@ mod map;
 mod search;
 mod upkeep;
 
-pub(super) use self::jobs::Jobs;
 pub(super) use self::documents::Replays;
+pub(super) use self::jobs::Jobs;
 
 /// The native routes.
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {

@@ -77,6 +77,8 @@ pub(super) struct Added {
     texts_truncated: u64,
     /// Wall-clock seconds.
     seconds: f64,
+    /// Documents among those added and replaced that had expired already: nothing finds them.
+    expired: u64,
     /// The ids of a JSON body's documents, in their order, where one of them brought none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<super::Id>>)]
@@ -116,6 +118,7 @@ impl From<AddReport> for Added {
             embedding_seconds: _,
             chunks_cached,
             places: _,
+            expired,
         } = report;
         let rejected_total = rejected.len() as u64;
         let rejected = rejected.into_iter().take(LISTED_MAX).map(RejectedDocument::from).collect();
@@ -131,6 +134,7 @@ impl From<AddReport> for Added {
             chunks_cached,
             texts_truncated,
             seconds,
+            expired,
             ids: None,
         }
     }
