@@ -854,6 +854,12 @@ impl Snapshot {
         query::sample::take(&self.parts, &self.inner, space, chunks_max, stop, keep)
     }
 
+    /// So many documents behind this one, in order of their ids.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn documents_after(&self, last: Option<&DocumentId>, limit: usize) -> Result<Vec<Document>> {
+        self.inner.scan(last, limit)?.into_iter().map(|stored| self.restored(stored)).collect()
+    }
+
     /// As [`Collection::count`].
     pub fn count(&self) -> u64 {
         self.inner.documents()

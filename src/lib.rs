@@ -51,6 +51,7 @@
 //! | [`eval`] | How good is the answer, measured? |
 //! | [`db`] | The front door: [`Database`], [`Collection`] |
 //! | `mcp` | How do language models' programs use the database? |
+//! | `nonblocking` | How is the library called from tokio? |
 //! | `server` | Who listens, what do they answer, and how does it stop? |
 //! | [`quiverdb_storage`] | How does it get to disk and back? |
 //!
@@ -82,6 +83,8 @@ mod markdown;
 pub mod mcp;
 pub mod models;
 mod moment;
+#[cfg(feature = "server")]
+pub mod nonblocking;
 mod parts;
 mod query;
 pub mod reembed;

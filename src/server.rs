@@ -13,6 +13,8 @@ mod console;
 mod failure;
 mod guard;
 mod log;
+#[cfg(feature = "mcp")]
+mod mcp_http;
 mod metrics;
 mod native;
 mod openapi;
@@ -106,6 +108,8 @@ impl Server {
     /// [`Error::Io`] where its threads cannot be had.
     pub fn run(self) -> Result<()> {
         let routes = routes(self.app.settings.needs_key());
+        #[cfg(feature = "mcp")]
+        let routes = routes.merge(mcp_http::routes(&self.app));
         self.run_with(routes)
     }
 

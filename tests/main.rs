@@ -25,6 +25,8 @@ mod importing;
 mod kill;
 mod library;
 mod lock;
+#[cfg(all(feature = "cli", feature = "mcp"))]
+mod mcp;
 mod offline;
 mod reembed;
 mod refusals;

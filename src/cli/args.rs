@@ -46,6 +46,10 @@ const FILTERS_HELP: &str = r#"Filters:
   source PREFIX '/data/notes'                  where a file came from; $id and $title are the document's own
 The same in JSON: {"and": [{"year": {"gte": 2020}}, {"lang": {"in": ["en", "de"]}}]}"#;
 
+const MCP_HELP: &str = r#"In the settings of a program that speaks the protocol:
+  {"mcpServers": {"notes": {"command": "quiver", "args": ["--db", "/data/notes.db", "mcp", "--read-only"]}}}
+`quiver serve` speaks it, too, at /mcp; use that where several programs share a database."#;
+
 const IMPORT_HELP: &str = "\
 A row is a document. Columns called id (or _id), text, title, vector,
 vectors.SPACE, metadata and expires_at are that, unless --map says otherwise;
@@ -256,6 +260,23 @@ pub(crate) enum Verb {
     Reembed(Reembed),
     /// Answer over HTTP, on this machine alone unless told
     Serve(Serve),
+    /// Give a language model's program tools to search and add: the Model Context Protocol over stdin and stdout
+    Mcp(Mcp),
+}
+
+/// `quiver mcp`.
+#[derive(Args)]
+#[command(after_help = MCP_HELP)]
+pub(crate) struct Mcp {
+    /// Only the tools that read
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Only this collection; may be given several times [default: all]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) collection: Vec<String>,
+    /// A model that new collections may name besides the built-in one; may be given several times
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Vec<String>,
 }
 
 /// `quiver serve`. What is given here stands above the environment, and that above the file.

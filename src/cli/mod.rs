@@ -18,6 +18,7 @@ mod hub;
 mod import;
 mod intake;
 mod latency;
+mod mcp;
 mod models;
 mod operate;
 mod output;
@@ -102,6 +103,7 @@ fn dispatch(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Export(arguments) => export::run(session, &arguments),
         Verb::Reembed(arguments) => reembed::run(session, &arguments),
         Verb::Serve(arguments) => serve::run(session, &arguments),
+        Verb::Mcp(arguments) => mcp::run(session, arguments),
     }
 }
 

@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Opens the database, or makes an empty one, for a server: it fetches no model.
-    #[cfg(feature = "server")]
+    #[cfg(any(feature = "mcp", feature = "server"))]
     pub(crate) fn for_server(&self) -> Result<Database> {
         Ok(self.open()?.with_runtime(self.runtime.clone().offline()))
     }

@@ -58,7 +58,9 @@ pub(super) fn writes(method: &Method, path: &str) -> bool {
         "/documents/get",
         "/v1/check",
     ];
-    let asks = method == Method::POST && (ASKS.iter().any(|end| path.ends_with(end)) || tei::is_route(path));
+    // The Model Context Protocol has one path for all: which tools a key gets is decided there.
+    let asks =
+        method == Method::POST && (path == "/mcp" || ASKS.iter().any(|end| path.ends_with(end)) || tei::is_route(path));
     !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
 }
 

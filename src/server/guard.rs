@@ -164,16 +164,21 @@ async fn expect_ours(State(app): State<Arc<App>>, request: Request, next: Next) 
 }
 
 /// Lets in who may, as long as there is room.
-async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    if let Err(failure) = admitted(&app, &request) {
-        let mut response = failure.into_response();
-        if response.status() == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    match admitted(&app, &request) {
+        Ok(role) => {
+            request.extensions_mut().insert(role);
         }
-        return response;
+        Err(failure) => {
+            let mut response = failure.into_response();
+            if response.status() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            return response;
+        }
     }
     let crowded = request.extensions().get::<Crowded>().is_some();
     match app.requests.try_acquire() {
@@ -182,7 +187,8 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     }
 }
 
-fn admitted(app: &App, request: &Request) -> Answer<()> {
+/// What who asks may do, if anything.
+fn admitted(app: &App, request: &Request) -> Answer<Role> {
     let role = role(app, request.headers())?;
     let template = route(request);
     // Without a route there is nothing to change, and it is told so.
@@ -193,7 +199,7 @@ fn admitted(app: &App, request: &Request) -> Answer<()> {
     if writes && role == Role::Read {
         return Err(forbidden("this key may only read"));
     }
-    Ok(())
+    Ok(role)
 }
 
 /// What needs no key: whether the server is alive and what can be asked, which say nothing of what it holds, and the console's
