@@ -1,15 +1,18 @@
-"""What a user of the Model Context Protocol's own Python client does: over HTTP against a server, over stdio with the command.
-
-python3 test_mcp.py http://127.0.0.1:PORT path/to/quiver
-"""
+"""What a user of the Model Context Protocol's own Python client does: over HTTP against a server, over stdio with the command."""
 
 import asyncio
+import pathlib
 import sys
 import tempfile
 
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+
+
+def binary():
+    """The command that run.py was given."""
+    return str(pathlib.Path(sys.argv[1]).resolve())
 
 
 def text_of(result):
@@ -99,14 +102,11 @@ async def over_stdio(binary):
             assert found["hits"][0]["document"] == "crab", "what was added is there in the next process"
 
 
-async def main():
-    if len(sys.argv) > 1 and sys.argv[1].startswith("http"):
-        await over_http(sys.argv[1])
-        print("MCP over HTTP: ok")
-    binary = sys.argv[2] if len(sys.argv) > 2 else next((word for word in sys.argv[1:] if not word.startswith("http")), None)
-    if binary:
-        await over_stdio(binary)
-        print("MCP over stdio: ok")
+def test_a_server_over_http(address):
+    """Over HTTP: tools, resources, and errors that leave the session usable"""
+    asyncio.run(over_http(address))
 
 
-asyncio.run(main())
+def test_the_command_over_stdio(_address):
+    """Over stdin and stdout: the same, and a second process that only reads"""
+    asyncio.run(over_stdio(binary()))
