@@ -193,7 +193,7 @@ function showFound({ hits, mode, degraded, timings_ms, plan }) {
   const explained = $("explain").checked ? ": " + times.map(([stage, ms]) => `${stage} ${ms.toFixed(2)}`).join(", ") : "";
   const said = [hits.length ? `${plural(hits.length, "hit")} (${mode})` : "Nothing found. Fewer words, another mode or no filter may help"];
   if (timings_ms) said.push(`${timings_ms.total.toFixed(1)} ms${explained}`);
-  if (plan && $("explain").checked) said.push(`${plural(plan.length, "segment")} searched`);
+  if (plan?.length && $("explain").checked) said.push(`${plural(plan.length, "segment")} searched`);
   if (degraded) said.push(degraded);
   write("search-state", said.join(" · "));
   const largest = {};
