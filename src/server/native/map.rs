@@ -8,8 +8,7 @@ mod plane;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use quiverdb_storage::{DocumentId, HydratedChunk};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::query::sample::Sample;
 use crate::server::app::{Answer, App, Kind};
-use crate::server::body::{Json, Parameters};
+use crate::server::body::{Json, Parameters, Segments};
 use crate::server::failure::{Failure, FailureBody};
 
 /// Points of a map, unless told and at most.
@@ -94,10 +93,9 @@ struct Point {
     responses((status = 200, body = Drawn), (status = "default", body = FailureBody)))]
 async fn map(
     State(app): State<Arc<App>>,
-    name: Result<Path<String>, PathRejection>,
+    Segments(name): Segments<String>,
     Parameters(asked): Parameters<MapParameters>,
 ) -> Answer<Json<Drawn>> {
-    let Path(name) = name.map_err(|error| Failure::invalid(format!("the path: {}", error.body_text())))?;
     let limit = asked.limit.unwrap_or(POINTS);
     if !(1..=POINTS_MAX).contains(&limit) {
         return Err(Failure::invalid(format!("limit is {limit}; a map has 1 to {POINTS_MAX} points")));
