@@ -56,13 +56,13 @@ def test_info_and_tokens(address):
 
 
 def test_not_there(address):
-    """vectors of single tokens and reranking without a model are 424 with error_type Backend"""
-    for path, body in [("embed_all", {"inputs": "a"}), ("rerank", {"query": "a", "texts": ["b"]})]:
+    """vectors of single tokens and reranking without a model are refused with error_type Backend"""
+    for path, status, body in [("embed_all", 424, {"inputs": "a"}), ("rerank", 404, {"query": "a", "texts": ["b"]})]:
         data = json.dumps(body).encode()
         request = urllib.request.Request(f"{address}/{path}", data, {"content-type": "application/json"})
         try:
             urllib.request.urlopen(request)
         except urllib.error.HTTPError as error:
-            assert error.code == 424 and json.load(error)["error_type"] == "Backend"
+            assert error.code == status and json.load(error)["error_type"] == "Backend"
         else:
             raise AssertionError(f"{path} answered")

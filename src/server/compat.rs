@@ -17,6 +17,7 @@ use super::native;
 mod cohere;
 mod openai;
 mod qdrant;
+mod shapes;
 mod tei;
 mod texts;
 

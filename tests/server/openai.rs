@@ -118,6 +118,8 @@ fn what_openai_refuses_is_refused_in_its_shape() {
     let (_, message, param) = refused(ask(json!({"model": "builtin", "input": "a", "dimensions": 100_000})), 400);
     assert!(message.contains("100000") && param == "dimensions", "{message}");
     refused(ask(json!({"model": "builtin", "input": "a", "dimensions": 0})), 400);
+    let (_, message, _) = refused(ask(json!(["builtin", "a"])), 400);
+    assert!(message.contains("expected an object"), "{message}");
     let (code, message, _) = refused(ask(json!({"model": "builtin", "input": "a", "colour": 1})), 400);
     assert!(code == "invalid_json" && message.contains("colour"), "{message}");
     let (_, message, _) = refused(ask(json!({"model": "builtin", "input": {}})), 400);
@@ -226,9 +228,9 @@ fn a_reranker_that_is_not_there_is_refused_by_name() {
         let message = rerank_refused(server.post(path, &ask), 404);
         assert!(message.contains("rerank-v3.5") && message.contains("Configured: none"), "{message}");
     }
-    let message = rerank_refused(server.post("/v1/rerank", &json!({"query": "q", "documents": ["a"]})), 424);
+    let message = rerank_refused(server.post("/v1/rerank", &json!({"query": "q", "documents": ["a"]})), 404);
     assert!(message.contains("rerankers"), "{message}");
-    let message = tei_refused(server.post("/rerank", &json!({"query": "q", "texts": ["a"]})), 424, "Backend");
+    let message = tei_refused(server.post("/rerank", &json!({"query": "q", "texts": ["a"]})), 404, "Backend");
     assert!(message.contains("rerankers"), "{message}");
 }
 
@@ -288,8 +290,8 @@ fn what_text_embeddings_inference_refuses_is_refused_in_its_shape() {
     assert!(tei_refused(embed(json!({"inputs": [1, 2]})), 422, "Validation").contains("tokens"));
     for (name, value, told) in [
         ("prompt_name", json!("sts"), "`sts`"),
-        ("normalize", json!(false), "`normalize`"),
-        ("truncation_direction", json!("left"), "`left`"),
+        ("normalize", json!("yes"), "normalize: "),
+        ("truncation_direction", json!("Left"), "`Left`"),
         ("dimensions", json!(9_999), "9999"),
         ("encoding_format", json!("base64"), "`base64`"),
         ("colour", json!(1), "`colour`"),

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::shapes::{self, Object};
 use super::texts;
 use crate::embed::words_and_marks;
 use crate::rerank::{Judgement, RerankerSpec};
@@ -44,24 +45,35 @@ struct RerankRequest {
     #[schema(min_items = 1)]
     documents: Vec<RerankDocument>,
     /// How many of the best are wanted; all as a rule.
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "shapes::count")]
+    #[schema(minimum = 1, maximum = 4_294_967_295u32)]
     top_n: Option<usize>,
     /// Whether the documents are given back; on `/v1` they are as a rule, on `/v2` not.
     #[serde(default)]
     return_documents: Option<bool>,
     /// Where the model's own limit is no longer than this, it has no effect; else it is refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "shapes::count")]
+    #[schema(maximum = 4_294_967_295u32)]
     max_tokens_per_doc: Option<usize>,
     /// 1, because a document is read up to the model's limit; more is refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "shapes::count")]
+    #[schema(minimum = 1, maximum = 1)]
     max_chunks_per_doc: Option<usize>,
     /// `["text"]`; other fields are refused.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<RankField>>)]
     rank_fields: Option<Vec<String>>,
     /// `false` refuses a document that is longer than the model reads; else it is cut.
     #[serde(default)]
     truncation: Option<bool>,
+}
+
+/// What documents are ranked by, in the OpenAPI document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum RankField {
+    #[expect(dead_code, reason = "a schema alone")]
+    Text,
 }
 
 /// A document.
@@ -155,7 +167,10 @@ pub(super) struct RerankFailure {
         (status = "5XX", description = "Come again, or ask the server's operator", body = RerankFailure),
     )
 )]
-async fn first(State(app): State<Arc<App>>, Json(request): Json<RerankRequest>) -> Answer<Json<RerankAnswer>> {
+async fn first(
+    State(app): State<Arc<App>>,
+    Json(Object(request)): Json<Object<RerankRequest>>,
+) -> Answer<Json<RerankAnswer>> {
     answer(&app, request, "1").await
 }
 
@@ -173,7 +188,10 @@ async fn first(State(app): State<Arc<App>>, Json(request): Json<RerankRequest>) 
         (status = "5XX", description = "Come again, or ask the server's operator", body = RerankFailure),
     )
 )]
-async fn second(State(app): State<Arc<App>>, Json(request): Json<RerankRequest>) -> Answer<Json<RerankAnswer>> {
+async fn second(
+    State(app): State<Arc<App>>,
+    Json(Object(request)): Json<Object<RerankRequest>>,
+) -> Answer<Json<RerankAnswer>> {
     answer(&app, request, "2").await
 }
 

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::shapes::{self, Object};
 use super::texts::{self, Side, Texts};
 use crate::embed::{self, Embedder};
 use crate::models::LoadHealth;
@@ -49,8 +50,8 @@ struct EmbeddingsRequest {
     #[serde(default)]
     encoding_format: Option<EncodingFormat>,
     /// Keeps the first numbers of each vector, as models trained for it (Matryoshka) allow.
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "shapes::count")]
+    #[schema(minimum = 1, maximum = 4_294_967_295u32)]
     dimensions: Option<usize>,
     /// Has no effect, as here nobody counts by users.
     #[serde(default)]
@@ -209,7 +210,7 @@ struct OpenAiFailureDetails {
 )]
 async fn embeddings(
     State(app): State<Arc<App>>,
-    Json(request): Json<EmbeddingsRequest>,
+    Json(Object(request)): Json<Object<EmbeddingsRequest>>,
 ) -> Answer<Json<EmbeddingsAnswer>> {
     let EmbeddingsRequest { model, input, encoding_format, dimensions, input_type, truncate, .. } = request;
     let texts = expect_texts(&app, input)?;

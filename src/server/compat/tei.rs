@@ -9,12 +9,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::texts::{self, Side, Texts};
+use super::shapes::{self, Object};
+use super::texts::{self, SeveralTexts, Side, Texts};
 use crate::embed::{self, Embedder};
 use crate::server::app::{Answer, App, BUILTIN};
 use crate::server::body::Json;
@@ -24,14 +26,15 @@ use crate::server::failure::Failure;
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(embed))
-        .routes(routes!(embed_all))
-        .routes(routes!(embed_sparse))
-        .routes(routes!(predict))
         .routes(routes!(similarity))
         .routes(routes!(rerank))
         .routes(routes!(tokenize))
         .routes(routes!(info))
         .routes(routes!(health))
+        // What is always refused is no part of the document of what can be asked.
+        .route("/embed_all", post(embed_all))
+        .route("/embed_sparse", post(embed_sparse))
+        .route("/predict", post(predict))
 }
 
 /// Whether a client of text-embeddings-inference asks for this path.
@@ -55,7 +58,7 @@ pub(super) fn is_route(path: &str) -> bool {
 #[serde(deny_unknown_fields)]
 struct TeiEmbedRequest {
     inputs: Texts,
-    /// Whether vectors have unit length; true as a rule.
+    /// Whether vectors are scaled to unit length, as a rule; where not, they are as the model makes them.
     #[serde(default)]
     normalize: Option<bool>,
     /// `false` refuses a text that is longer than the model reads; else it is cut.
@@ -69,8 +72,8 @@ struct TeiEmbedRequest {
     #[serde(default)]
     prompt_name: Option<TeiPrompt>,
     /// Keeps the first numbers of each vector.
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "shapes::count")]
+    #[schema(minimum = 1, maximum = 4_294_967_295u32)]
     dimensions: Option<usize>,
     /// `float`.
     #[serde(default)]
@@ -81,8 +84,10 @@ struct TeiEmbedRequest {
 /// Which end of a text is cut.
 #[derive(Deserialize, ToSchema)]
 enum TeiDirection {
-    #[serde(alias = "right")]
     Right,
+    /// The same.
+    #[serde(rename = "right")]
+    LowerRight,
 }
 
 /// Which side of a search.
@@ -101,21 +106,15 @@ enum TeiEncoding {
     Float,
 }
 
-/// What the model cannot do, for whatever texts.
-#[derive(Deserialize, ToSchema)]
-struct TeiAnyRequest {
-    #[serde(default, rename = "inputs")]
-    #[schema(value_type = Option<Object>)]
-    _inputs: serde::de::IgnoredAny,
-}
-
 /// A sentence and those that it is compared with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TeiSimilarityRequest {
-    inputs: TeiSimilarityInputs,
+    #[schema(value_type = TeiSimilarityInputs)]
+    inputs: Object<TeiSimilarityInputs>,
     #[serde(default)]
-    parameters: Option<TeiSimilarityParameters>,
+    #[schema(value_type = Option<TeiSimilarityParameters>)]
+    parameters: Option<Object<TeiSimilarityParameters>>,
 }
 
 /// The sentences.
@@ -124,7 +123,7 @@ struct TeiSimilarityRequest {
 struct TeiSimilarityInputs {
     #[schema(min_length = 1)]
     source_sentence: String,
-    #[schema(min_items = 1)]
+    #[schema(value_type = SeveralTexts)]
     sentences: Vec<String>,
 }
 
@@ -185,15 +184,7 @@ struct TeiTokenizeRequest {
     /// `false` as a rule; `true` is refused of models that have special tokens, because these are not part of the text.
     #[serde(default)]
     add_special_tokens: Option<bool>,
-    /// Must be absent: tokens are those of the text alone.
-    #[serde(default)]
-    #[expect(dead_code, reason = "its type takes nothing else")]
-    prompt_name: Option<TeiNothing>,
 }
-
-/// Nothing but null.
-#[derive(Deserialize, ToSchema)]
-enum TeiNothing {}
 
 /// A token. Its number in the vocabulary is not told: engines tell where tokens lie, and no numbers.
 #[derive(Serialize, ToSchema)]
@@ -266,21 +257,19 @@ enum TeiFailureType {
         (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
     )
 )]
-async fn embed(State(app): State<Arc<App>>, Json(request): Json<TeiEmbedRequest>) -> Answer<Json<Vec<Vec<f32>>>> {
+async fn embed(
+    State(app): State<Arc<App>>,
+    Json(Object(request)): Json<Object<TeiEmbedRequest>>,
+) -> Answer<Json<Vec<Vec<f32>>>> {
     let texts = expect_texts(&app, "inputs", request.inputs)?;
     let answer = app.call(texts::lane(texts.len()), move |app, cancel| {
         let mut embedder = model(app)?;
         if let Some(dimensions) = request.dimensions {
             embedder = embed::truncate(embedder, dimensions)?;
         }
-        let normalize = request.normalize.unwrap_or(true);
-        if !normalize && embedder.spec().normalized {
-            let id = &embedder.spec().id;
-            return Err(Failure::invalid(format!("{id} makes vectors of unit length only: leave out `normalize`")));
-        }
         expect_short(embedder.as_ref(), &texts, request.truncate)?;
         let mut rows = texts::embed(embedder.as_ref(), side(request.prompt_name), &texts, cancel)?.rows;
-        if normalize {
+        if request.normalize != Some(false) {
             rows.iter_mut().for_each(|row| embed::normalise(row));
         }
         Ok(rows)
@@ -289,52 +278,19 @@ async fn embed(State(app): State<Arc<App>>, Json(request): Json<TeiEmbedRequest>
 }
 
 /// Vectors of single tokens: refused, because the engines give one for a text.
-#[utoipa::path(
-    post,
-    path = "/embed_all",
-    tag = "text-embeddings-inference",
-    request_body = TeiAnyRequest,
-    responses(
-        (status = 424, description = "No model gives them", body = TeiFailure),
-        (status = "4XX", description = "Another request is needed", body = TeiFailure),
-        (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
-    )
-)]
-async fn embed_all(_: Json<TeiAnyRequest>) -> Failure {
+async fn embed_all() -> Failure {
     texts::cannot("vectors of single tokens are not to be had here: /embed gives one for each text")
 }
 
 /// Sparse vectors: refused, because no engine gives them.
-#[utoipa::path(
-    post,
-    path = "/embed_sparse",
-    tag = "text-embeddings-inference",
-    request_body = TeiAnyRequest,
-    responses(
-        (status = 424, description = "No model gives them", body = TeiFailure),
-        (status = "4XX", description = "Another request is needed", body = TeiFailure),
-        (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
-    )
-)]
-async fn embed_sparse(_: Json<TeiAnyRequest>) -> Failure {
+async fn embed_sparse() -> Failure {
     texts::cannot(
         "sparse vectors are not to be had here: /embed gives dense ones, and a collection's search weighs words by itself",
     )
 }
 
 /// Classes of texts: refused, because no model here classifies.
-#[utoipa::path(
-    post,
-    path = "/predict",
-    tag = "text-embeddings-inference",
-    request_body = TeiAnyRequest,
-    responses(
-        (status = 424, description = "No model gives them", body = TeiFailure),
-        (status = "4XX", description = "Another request is needed", body = TeiFailure),
-        (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
-    )
-)]
-async fn predict(_: Json<TeiAnyRequest>) -> Failure {
+async fn predict() -> Failure {
     texts::cannot("no model here classifies texts: /rerank judges how well a text answers a query")
 }
 
@@ -354,9 +310,12 @@ async fn predict(_: Json<TeiAnyRequest>) -> Failure {
         (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
     )
 )]
-async fn similarity(State(app): State<Arc<App>>, Json(request): Json<TeiSimilarityRequest>) -> Answer<Json<Vec<f32>>> {
-    let TeiSimilarityInputs { source_sentence, sentences } = request.inputs;
-    let parameters = request.parameters.unwrap_or_default();
+async fn similarity(
+    State(app): State<Arc<App>>,
+    Json(Object(request)): Json<Object<TeiSimilarityRequest>>,
+) -> Answer<Json<Vec<f32>>> {
+    let Object(TeiSimilarityInputs { source_sentence, sentences }) = request.inputs;
+    let parameters = request.parameters.map(|Object(parameters)| parameters).unwrap_or_default();
     let sentences = expect_texts(&app, "sentences", Texts::Several(sentences))?;
     let source = expect_texts(&app, "source_sentence", Texts::One(source_sentence))?;
     let answer = app.call(texts::lane(sentences.len()), move |app, cancel| {
@@ -381,13 +340,16 @@ async fn similarity(State(app): State<Arc<App>>, Json(request): Json<TeiSimilari
         (status = 200, description = "The texts' places, the best first", body = Vec<TeiRank>),
         (status = 413, description = "A text, or the list of them, is too long", body = TeiFailure),
         (status = 422, description = "A value cannot be taken", body = TeiFailure),
-        (status = 424, description = "No cross-encoder is configured", body = TeiFailure),
+        (status = 404, description = "No cross-encoder is configured", body = TeiFailure),
         (status = 429, description = "Too much is asked at once", body = TeiFailure),
         (status = "4XX", description = "Another request is needed", body = TeiFailure),
         (status = "5XX", description = "Come again, or ask the server's operator", body = TeiFailure),
     )
 )]
-async fn rerank(State(app): State<Arc<App>>, Json(request): Json<TeiRerankRequest>) -> Answer<Json<Vec<TeiRank>>> {
+async fn rerank(
+    State(app): State<Arc<App>>,
+    Json(Object(request)): Json<Object<TeiRerankRequest>>,
+) -> Answer<Json<Vec<TeiRank>>> {
     let TeiRerankRequest { query, texts, raw_scores, return_text, truncate, .. } = request;
     expect_texts(&app, "query", Texts::One(query.clone()))?;
     if texts.is_empty() {
@@ -433,7 +395,7 @@ async fn rerank(State(app): State<Arc<App>>, Json(request): Json<TeiRerankReques
 )]
 async fn tokenize(
     State(app): State<Arc<App>>,
-    Json(request): Json<TeiTokenizeRequest>,
+    Json(Object(request)): Json<Object<TeiTokenizeRequest>>,
 ) -> Answer<Json<Vec<Vec<TeiToken>>>> {
     let texts = expect_texts(&app, "inputs", request.inputs)?;
     let answer = app.call(texts::lane(texts.len()), move |app, _| {
@@ -561,7 +523,8 @@ fn told(failure: &Failure) -> (StatusCode, TeiFailureType) {
     match failure.code {
         "invalid_request" | "invalid_json" | "dimension_mismatch" => (unprocessable, TeiFailureType::Validation),
         "empty" => (failure.status, TeiFailureType::Empty),
-        "model_cannot" | "model_not_found" | "model_unavailable" | "feature_missing" => {
+        "model_not_found" => (failure.status, TeiFailureType::Backend),
+        "model_cannot" | "model_unavailable" | "feature_missing" => {
             (StatusCode::FAILED_DEPENDENCY, TeiFailureType::Backend)
         }
         "busy" => (StatusCode::TOO_MANY_REQUESTS, TeiFailureType::Overloaded),

@@ -136,11 +136,25 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 }
 
+/// At least one text, none of them empty, in the OpenAPI document.
+pub(super) struct SeveralTexts;
+
+fn text_schema() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(1))
+}
+
+impl PartialSchema for SeveralTexts {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new().items(text_schema()).min_items(Some(1)).into()
+    }
+}
+
+impl ToSchema for SeveralTexts {}
+
 impl PartialSchema for Texts {
     fn schema() -> RefOr<Schema> {
-        let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
-        let several = ArrayBuilder::new().items(text()).min_items(Some(1));
-        OneOfBuilder::new().item(text()).item(several).description(Some("A text, or an array of texts")).into()
+        let several = SeveralTexts::schema();
+        OneOfBuilder::new().item(text_schema()).item(several).description(Some("A text, or an array of texts")).into()
     }
 }
 
@@ -203,7 +217,7 @@ pub(super) fn reranker(app: &App, name: Option<&str>) -> Answer<Arc<dyn Reranker
         (None, Some(first)) => first,
         (None, None) => {
             let message = "no cross-encoder is configured: the server's operator names one in the setting `rerankers`";
-            return Err(cannot(message));
+            return Err(Failure::not_found("model_not_found", message).about("model"));
         }
     };
     app.reranker(name).map_err(|failure| match failure.code {
