@@ -4,6 +4,7 @@
 //! does; Cohere's version 2 never does, and so does `/v2`. Scores are probabilities, the best first.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 use super::shapes::{self, Object};
 use super::texts;
 use crate::embed::words_and_marks;
-use crate::rerank::{Judgement, RerankerSpec};
+use crate::rerank::{Judgement, Reranker, RerankerSpec};
 use crate::server::app::{Answer, App};
 use crate::server::body::Json;
 use crate::server::failure::Failure;
@@ -199,31 +200,41 @@ async fn answer(app: &Arc<App>, request: RerankRequest, version: &'static str) -
     let texts = expect_possible(app, &request)?;
     let answer = app.call(texts::lane(texts.len()), move |app, cancel| {
         let reranker = texts::reranker(app, request.model.as_deref())?;
-        let spec = reranker.spec();
-        expect_limit(request.max_tokens_per_doc, spec)?;
-        let judged = texts::judge(reranker.as_ref(), &request.query, &texts, cancel)?;
-        let warnings = expect_whole(&judged, request.truncation, spec)?;
-        let total_tokens = counted(&request.query, &texts);
-        let model = request.model.unwrap_or_else(|| spec.id.clone());
-        let mut documents = match request.return_documents.unwrap_or(version == "1") {
-            true => request.documents.into_iter().map(|document| Some(document.given_back())).collect(),
-            false => Vec::new(),
-        };
-        let best = judged.into_iter().take(request.top_n.unwrap_or(usize::MAX));
-        let results = best.map(|(index, Judgement { score, .. })| RerankResult {
-            index,
-            relevance_score: score,
-            document: documents.get_mut(index).and_then(Option::take),
-        });
-        Ok(RerankAnswer {
-            id: uuid::Uuid::new_v4().to_string(),
-            model,
-            results: results.collect(),
-            meta: RerankMeta { api_version: RerankVersion { version }, warnings },
-            usage: RerankUsage { total_tokens },
-        })
+        ranked(reranker.as_ref(), request, &texts, version, cancel)
     });
     Ok(Json(answer.await?))
+}
+
+/// The answer of this model.
+fn ranked(
+    reranker: &dyn Reranker,
+    request: RerankRequest,
+    texts: &[String],
+    version: &'static str,
+    cancel: &AtomicBool,
+) -> Answer<RerankAnswer> {
+    let spec = reranker.spec();
+    expect_limit(request.max_tokens_per_doc, spec)?;
+    let judged = texts::judge(reranker, &request.query, texts, cancel)?;
+    let warnings = expect_whole(&judged, request.truncation, spec)?;
+    let total_tokens = counted(&request.query, texts);
+    let mut documents: Vec<_> = match request.return_documents.unwrap_or(version == "1") {
+        true => request.documents.into_iter().map(|document| Some(document.given_back())).collect(),
+        false => Vec::new(),
+    };
+    let best = judged.into_iter().take(request.top_n.unwrap_or(usize::MAX));
+    let results = best.map(|(index, Judgement { score, .. })| RerankResult {
+        index,
+        relevance_score: score,
+        document: documents.get_mut(index).and_then(Option::take),
+    });
+    Ok(RerankAnswer {
+        id: uuid::Uuid::new_v4().to_string(),
+        model: request.model.unwrap_or_else(|| spec.id.clone()),
+        results: results.collect(),
+        meta: RerankMeta { api_version: RerankVersion { version }, warnings },
+        usage: RerankUsage { total_tokens },
+    })
 }
 
 /// Refuses by name what cannot be done, and gives the texts of what can.
@@ -304,4 +315,79 @@ pub(super) fn failed(failure: &Failure, request_id: &str) -> Response {
     let mut response = Json(body).into_response();
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::server::body::parse;
+
+    /// Prefers the longer, and cuts what has more than ten bytes.
+    struct ByLength(RerankerSpec);
+
+    impl Reranker for ByLength {
+        fn spec(&self) -> &RerankerSpec {
+            &self.0
+        }
+
+        fn judge(&self, _query: &str, passages: &[&str]) -> crate::Result<Vec<Judgement>> {
+            let judgement = |passage: &&str| Judgement {
+                truncated: passage.len() > 10,
+                ..Judgement::of_logit(passage.len() as f32)
+            };
+            Ok(passages.iter().map(judgement).collect())
+        }
+    }
+
+    fn ask(version: &'static str, body: &Value) -> Answer<Value> {
+        let request: RerankRequest = parse(body.to_string().as_bytes())?;
+        let texts: Vec<String> = request.documents.iter().map(|document| document.text().to_owned()).collect();
+        let model = ByLength(RerankerSpec::new("length"));
+        let answer = ranked(&model, request, &texts, version, &AtomicBool::new(false))?;
+        Ok(serde_json::to_value(answer).unwrap())
+    }
+
+    fn indexes(answer: &Value) -> Vec<u64> {
+        answer["results"].as_array().unwrap().iter().map(|result| result["index"].as_u64().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_best_stand_first_and_documents_are_given_back_as_each_version_does() {
+        let body = json!({"query": "q", "documents": ["aa", {"text": "aaaa", "page": 3}, "a", "bb"], "top_n": 3});
+        let (first, second) = (ask("1", &body).unwrap(), ask("2", &body).unwrap());
+        // Of equals the first stays first.
+        assert_eq!((indexes(&first), indexes(&second)), (vec![1, 0, 3], vec![1, 0, 3]));
+        assert_eq!(first["results"][0]["document"], json!({"page": 3, "text": "aaaa"}));
+        assert_eq!(first["results"][1]["document"], json!({"text": "aa"}));
+        assert!(second["results"][0].get("document").is_none());
+        assert_eq!(first["results"][1]["relevance_score"].as_f64().unwrap() as f32, Judgement::of_logit(2.0).score);
+        assert_eq!((&first["model"], &first["usage"]["total_tokens"]), (&json!("length"), &json!(8)));
+
+        let mut silent = body;
+        silent["return_documents"] = json!(false);
+        assert!(ask("1", &silent).unwrap()["results"][0].get("document").is_none());
+    }
+
+    #[test]
+    fn documents_that_were_cut_are_told_or_refused() {
+        let mut body = json!({"query": "q", "documents": ["short", "more than ten bytes"]});
+        let told = ask("2", &body).unwrap()["meta"]["warnings"][0].as_str().unwrap().to_owned();
+        assert!(told.contains("1 of 2 documents"), "{told}");
+        body["truncation"] = json!(false);
+        assert!(ask("1", &body).unwrap_err().message.contains("`truncation` is false"));
+        body["documents"] = json!(["short"]);
+        assert!(ask("1", &body).unwrap()["meta"].get("warnings").is_none());
+    }
+
+    #[test]
+    fn a_limit_of_tokens_below_the_models_is_refused() {
+        let body = |tokens: usize| json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": tokens});
+        ask("2", &body(512)).unwrap();
+        let message = ask("2", &body(511)).unwrap_err().message;
+        assert!(message.contains("511") && message.contains("512"), "{message}");
+    }
 }

@@ -5,6 +5,7 @@
 //! `prompt_name` texts are embedded as passages.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,6 +19,7 @@ use utoipa_axum::routes;
 use super::shapes::{self, Object};
 use super::texts::{self, SeveralTexts, Side, Texts};
 use crate::embed::{self, Embedder};
+use crate::rerank::{Judgement, Reranker};
 use crate::server::app::{Answer, App, BUILTIN};
 use crate::server::body::Json;
 use crate::server::failure::Failure;
@@ -350,31 +352,35 @@ async fn rerank(
     State(app): State<Arc<App>>,
     Json(Object(request)): Json<Object<TeiRerankRequest>>,
 ) -> Answer<Json<Vec<TeiRank>>> {
-    let TeiRerankRequest { query, texts, raw_scores, return_text, truncate, .. } = request;
-    expect_texts(&app, "query", Texts::One(query.clone()))?;
-    if texts.is_empty() {
+    expect_texts(&app, "query", Texts::One(request.query.clone()))?;
+    if request.texts.is_empty() {
         return Err(empty("texts"));
     }
-    if let Some(message) = texts::beyond_limits(&app, "texts", &texts) {
+    if let Some(message) = texts::beyond_limits(&app, "texts", &request.texts) {
         return Err(too_long(message));
     }
-    let answer = app.call(texts::lane(texts.len()), move |app, cancel| {
-        let reranker = texts::reranker(app, None)?;
-        let judged = texts::judge(reranker.as_ref(), &query, &texts, cancel)?;
-        if let (Some(false), Some((index, _))) = (truncate, judged.iter().find(|(_, judged)| judged.truncated)) {
-            let tokens = reranker.spec().max_tokens;
-            return Err(too_long(format!(
-                "text {index} of `texts` and the query have more than the model's {tokens} tokens, and `truncate` is false"
-            )));
-        }
-        let rank = |(index, judgement): (usize, crate::rerank::Judgement)| TeiRank {
-            index,
-            score: if raw_scores { judgement.logit } else { judgement.score },
-            text: return_text.then(|| texts[index].clone()),
-        };
-        Ok(judged.into_iter().map(rank).collect())
+    let answer = app.call(texts::lane(request.texts.len()), move |app, cancel| {
+        ranked(texts::reranker(app, None)?.as_ref(), &request, cancel)
     });
     Ok(Json(answer.await?))
+}
+
+/// The answer of this model.
+fn ranked(reranker: &dyn Reranker, request: &TeiRerankRequest, cancel: &AtomicBool) -> Answer<Vec<TeiRank>> {
+    let TeiRerankRequest { query, texts, raw_scores, return_text, truncate, .. } = request;
+    let judged = texts::judge(reranker, query, texts, cancel)?;
+    if let (Some(false), Some((index, _))) = (truncate, judged.iter().find(|(_, judgement)| judgement.truncated)) {
+        let tokens = reranker.spec().max_tokens;
+        return Err(too_long(format!(
+            "text {index} of `texts` and the query have more than the model's {tokens} tokens, and `truncate` is false"
+        )));
+    }
+    let rank = |(index, judgement): (usize, Judgement)| TeiRank {
+        index,
+        score: if *raw_scores { judgement.logit } else { judgement.score },
+        text: return_text.then(|| texts[index].clone()),
+    };
+    Ok(judged.into_iter().map(rank).collect())
 }
 
 /// Cuts texts into the model's tokens.
@@ -530,5 +536,57 @@ fn told(failure: &Failure) -> (StatusCode, TeiFailureType) {
         "busy" => (StatusCode::TOO_MANY_REQUESTS, TeiFailureType::Overloaded),
         _ if failure.status.is_server_error() => (failure.status, TeiFailureType::Unhealthy),
         _ => (failure.status, TeiFailureType::Validation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::rerank::RerankerSpec;
+    use crate::server::body::parse;
+
+    /// Prefers the longer, and cuts what has more than ten bytes.
+    struct ByLength(RerankerSpec);
+
+    impl Reranker for ByLength {
+        fn spec(&self) -> &RerankerSpec {
+            &self.0
+        }
+
+        fn judge(&self, _query: &str, passages: &[&str]) -> crate::Result<Vec<Judgement>> {
+            let judgement = |passage: &&str| Judgement {
+                truncated: passage.len() > 10,
+                ..Judgement::of_logit(passage.len() as f32)
+            };
+            Ok(passages.iter().map(judgement).collect())
+        }
+    }
+
+    fn ask(body: &str) -> Answer<String> {
+        let request = parse(body.as_bytes())?;
+        let ranks = ranked(&ByLength(RerankerSpec::new("length")), &request, &AtomicBool::new(false))?;
+        Ok(serde_json::to_string(&ranks).unwrap())
+    }
+
+    #[test]
+    fn texts_are_ranked_with_the_scores_that_are_asked_for() {
+        let raw = r#"{"query": "q", "texts": ["aa", "aaaa"], "raw_scores": true, "return_text": true}"#;
+        let expected = r#"[{"index":1,"score":4.0,"text":"aaaa"},{"index":0,"score":2.0,"text":"aa"}]"#;
+        assert_eq!(ask(raw).unwrap(), expected);
+        let score = Judgement::of_logit(1.0).score;
+        assert_eq!(ask(r#"{"query": "q", "texts": ["a"]}"#).unwrap(), format!(r#"[{{"index":0,"score":{score}}}]"#));
+    }
+
+    #[test]
+    fn a_text_that_was_cut_is_refused_where_it_must_not_be() {
+        let ask = |truncate: &str| {
+            ask(&format!(r#"{{"query": "q", "texts": ["a", "more than ten bytes"], "truncate": {truncate}}}"#))
+        };
+        let failure = ask("false").unwrap_err();
+        assert_eq!((failure.code, failure.message.contains("text 1 of `texts`")), ("too_long", true));
+        ask("true").unwrap();
+        ask("null").unwrap();
     }
 }
