@@ -284,8 +284,9 @@ pub(super) fn listed(app: &App) -> Answer<Listed> {
 /// Idempotent: 201 where it was made, 200 where it is there with these settings. Only settings that are given are compared; a
 /// body is needed only for them. 409 names the first that differs.
 #[utoipa::path(put, path = "/v1/collections/{collection}", tag = "collections",
-    params(("collection" = String, Path, description = "1 to 255 letters, digits, `.`, `_` and `-`")),
-    request_body = inline(Wanted),
+    params(("collection" = String, Path, description = "1 to 255 letters, digits, `.`, `_` and `-`",
+        min_length = 1, max_length = 255, pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")),
+    request_body = Option<Wanted>,
     responses((status = 200, body = Described, description = "It is there, as asked for"),
         (status = 201, body = Described, description = "It was made"),
         (status = 409, body = FailureBody, description = "It is there with another setting"),
@@ -347,7 +348,7 @@ async fn show(State(app): State<Arc<App>>, Segments(name): Segments<String>) -> 
 #[serde(deny_unknown_fields)]
 struct Renaming {
     /// Its new name. Aliases follow.
-    #[schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9._-]+$")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     name: String,
 }
 

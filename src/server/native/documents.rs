@@ -98,6 +98,7 @@ enum IdType {
 #[into_params(parameter_in = Query)]
 struct Reading {
     /// Digits in a path are a whole number, and all else a string, unless this says so.
+    #[param(inline)]
     id_type: Option<IdType>,
 }
 
@@ -172,8 +173,10 @@ async fn get(
 /// version, `If-None-Match: *` only makes new ones; else 412, and nothing happened.
 #[utoipa::path(put, path = "/v1/collections/{collection}/documents/{id}", tag = "documents",
     params(("collection" = String, Path), ("id" = String, Path), Reading,
-        ("If-Match" = Option<String>, Header, description = "Versions, one of which it must have, or `*`"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: it must not be there")),
+        ("If-Match" = Option<String>, Header, description = "Versions, one of which it must have, or `*`",
+            pattern = r#"^(\*|"[0-9a-f]{32}"(, ?"[0-9a-f]{32}")*)$"#),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: it must not be there",
+            pattern = r"^\*$")),
     request_body = DocumentShape,
     responses((status = 200, body = intake::Added, headers(("ETag" = String, description = "Its version"))),
         (status = 201, body = intake::Added, headers(("ETag" = String, description = "Its version"))),
@@ -222,7 +225,8 @@ struct Deleted {
 /// Delete a document
 #[utoipa::path(delete, path = "/v1/collections/{collection}/documents/{id}", tag = "documents",
     params(("collection" = String, Path), ("id" = String, Path), Reading,
-        ("If-Match" = Option<String>, Header, description = "Versions, one of which it must have, or `*`")),
+        ("If-Match" = Option<String>, Header, description = "Versions, one of which it must have, or `*`",
+            pattern = r#"^(\*|"[0-9a-f]{32}"(, ?"[0-9a-f]{32}")*)$"#)),
     responses((status = 200, body = Deleted), (status = 404, body = FailureBody), (status = 412, body = FailureBody),
         (status = "default", body = FailureBody)))]
 async fn delete(

@@ -106,7 +106,8 @@ struct Target {
 }
 
 /// Have another name lead to a collection, or switch it to this one at once
-#[utoipa::path(put, path = "/v1/aliases/{alias}", tag = "upkeep", params(("alias" = String, Path)),
+#[utoipa::path(put, path = "/v1/aliases/{alias}", tag = "upkeep",
+    params(("alias" = String, Path, min_length = 1, max_length = 255, pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")),
     request_body = Target,
     responses((status = 200, body = Alias), (status = 404, body = FailureBody),
         (status = 409, body = FailureBody, description = "A collection has that name"),
@@ -143,9 +144,9 @@ struct Removed {
         (status = "default", body = FailureBody)))]
 async fn remove_alias(State(app): State<Arc<App>>, Segments(alias): Segments<String>) -> Answer<Json<Removed>> {
     app.write(move |app, _| {
-        app.database.remove_alias(&alias).map_err(|error| match error {
-            Error::InvalidInput(message) => Failure::not_found("alias_not_found", message),
-            other => other.into(),
+        app.database.remove_alias(&alias).map_err(|error| match error.to_string() {
+            message if matches!(error, Error::InvalidInput(_)) => Failure::not_found("alias_not_found", message),
+            _ => error.into(),
         })?;
         Ok(Json(Removed { removed: alias }))
     })
@@ -157,7 +158,7 @@ async fn remove_alias(State(app): State<Arc<App>>, Segments(alias): Segments<Str
 #[serde(deny_unknown_fields)]
 struct BackupName {
     /// The new folder below the server's `backup_root`: 1 to 255 letters, digits, `.`, `_` and `-`.
-    #[schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9._-]+$")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     name: String,
 }
 

@@ -11,6 +11,7 @@ mod cache;
 mod crash;
 mod damage;
 mod disk_full;
+mod expecting;
 mod expiry;
 mod failing_disk;
 mod large;

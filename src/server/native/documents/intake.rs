@@ -44,13 +44,13 @@ const LINES: [&str; 5] = [
     "application/x-jsonlines",
     "application/jsonlines",
 ];
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 4] = [
     "application/vnd.apache.parquet",
     "application/x-parquet",
     "application/vnd.apache.arrow.file",
     "application/vnd.apache.arrow.stream",
-    "text/csv",
 ];
+const CSV: &str = "text/csv";
 
 /// What became of the documents.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
@@ -159,6 +159,7 @@ impl Added {
         self.chunks_cached += other.chunks_cached;
         self.texts_truncated += other.texts_truncated;
         self.seconds += other.seconds;
+        self.expired += other.expired;
     }
 
     /// Says of a failure how much is in nevertheless.
@@ -205,7 +206,8 @@ pub(super) struct Intake {
 /// request is answered the same for 24 hours, as long as the server runs; with another body the key is refused.
 #[utoipa::path(post, path = "/v1/collections/{collection}/documents", tag = "documents",
     params(("collection" = String, Path), Intake,
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters, new for each request")),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters, new for each request",
+            min_length = 1, max_length = 255)),
     request_body(content((Documents = "application/json"), (String = "application/x-ndjson"),
         (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"))),
     responses((status = 200, body = Added), (status = 404, body = FailureBody),
@@ -225,7 +227,7 @@ pub(super) async fn add(
             Begun::New(ticket) => Some(ticket),
             Begun::Underway => return Err(in_use()),
             Begun::Answered { digest, answer } => {
-                let pieces = kind.pieces(request, &app, &intake).digested(&intake.said(kind));
+                let pieces = kind.pieces(request, &app).digested(&intake.said(kind));
                 return repeated(pieces, digest, answer).await;
             }
         },
@@ -236,14 +238,14 @@ pub(super) async fn add(
     } else {
         app.read(move |app| app.collection(&name).map_err(with_a_way_out)).await?
     };
-    let mut pieces = kind.pieces(request, &app, &intake);
-    if ticket.is_some() || kind == Kind::Table {
+    let mut pieces = kind.pieces(request, &app);
+    if ticket.is_some() || matches!(kind, Kind::Table | Kind::Csv) {
         pieces = pieces.digested(&intake.said(kind));
     }
     let added = match kind {
         Kind::Json => json(&app, collection, &mut pieces).await?,
         Kind::Lines => lines(&app, &collection, &mut pieces).await?,
-        Kind::Table => table(&app, collection, &mut pieces, intake.map).await?,
+        Kind::Table | Kind::Csv => table(&app, collection, &mut pieces, kind, intake.map).await?,
     };
     let answer = serde_json::to_value(added).map_err(|error| Failure::internal(error.to_string()))?;
     if let Some((ticket, digest)) = ticket.zip(pieces.digest()) {
@@ -258,6 +260,7 @@ enum Kind {
     Json,
     Lines,
     Table,
+    Csv,
 }
 
 impl Kind {
@@ -268,8 +271,9 @@ impl Kind {
         if LINES.contains(&content_type) {
             return Ok(Self::Lines);
         }
-        if TABLES.contains(&content_type) {
-            return if cfg!(feature = "parquet") { Ok(Self::Table) } else { Err(lacks_tables()) };
+        if TABLES.contains(&content_type) || content_type == CSV {
+            let kind = if content_type == CSV { Self::Csv } else { Self::Table };
+            return if cfg!(feature = "parquet") { Ok(kind) } else { Err(lacks_tables()) };
         }
         let message = format!(
             "the content type is `{}`; send `application/json`, `{}`, `{}`, `{}` or `{}`",
@@ -277,15 +281,15 @@ impl Kind {
             LINES[0],
             TABLES[0],
             TABLES[2],
-            TABLES[4]
+            CSV
         );
         Err(Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
     }
 
-    fn pieces(self, request: Request, app: &App, _: &Intake) -> Pieces {
+    fn pieces(self, request: Request, app: &App) -> Pieces {
         match self {
             Self::Json => Pieces::of_body(request.into_body(), app),
-            Self::Lines | Self::Table => Pieces::of_stream(request.into_body(), app),
+            Self::Lines | Self::Table | Self::Csv => Pieces::of_stream(request.into_body(), app),
         }
     }
 }
@@ -377,18 +381,12 @@ async fn json(app: &Arc<App>, collection: Collection, pieces: &mut Pieces) -> An
 }
 
 /// The documents of an array, or of `{"documents": [...]}`; else the value, which is one.
-fn several(value: Value) -> std::result::Result<Vec<Value>, Value> {
-    match value {
-        Value::Array(values) => Ok(values),
-        Value::Object(mut object) if object.len() == 1 && object.get("documents").is_some_and(Value::is_array) => {
-            match object.swap_remove("documents") {
-                Some(Value::Array(values)) => Ok(values),
-                Some(other) => Err(other),
-                None => Err(Value::Null),
-            }
-        }
-        other => Err(other),
+fn several(mut value: Value) -> std::result::Result<Vec<Value>, Value> {
+    let wrapped = value.as_object_mut().filter(|object| object.len() == 1);
+    if let Some(Value::Array(values)) = wrapped.and_then(|object| object.get_mut("documents")) {
+        return Ok(std::mem::take(values));
     }
+    if let Value::Array(values) = value { Ok(values) } else { Err(value) }
 }
 
 fn add_several(app: &App, collection: &Collection, values: Vec<Value>, cancel: &AtomicBool) -> Answer<Added> {
@@ -517,16 +515,23 @@ fn document_of_line(app: &App, line: &[u8]) -> std::result::Result<Document, Str
 
 /// Without the feature, such a body is refused before it is read.
 #[cfg(not(feature = "parquet"))]
-async fn table(_: &Arc<App>, _: Collection, _: &mut Pieces, _: Option<String>) -> Answer<Added> {
+async fn table(_: &Arc<App>, _: Collection, _: &mut Pieces, _: Kind, _: Option<String>) -> Answer<Added> {
     Err(lacks_tables())
 }
 
 /// A document a row.
 #[cfg(feature = "parquet")]
-async fn table(app: &Arc<App>, collection: Collection, pieces: &mut Pieces, map: Option<String>) -> Answer<Added> {
+async fn table(
+    app: &Arc<App>,
+    collection: Collection,
+    pieces: &mut Pieces,
+    kind: Kind,
+    map: Option<String>,
+) -> Answer<Added> {
     use crate::formats::columns::ColumnMap;
     let map = map.as_deref().map(ColumnMap::parse).transpose()?.unwrap_or_default();
-    let file = spooled(pieces).await?;
+    // What is no Parquet and no Arrow by its first bytes is read as its name says.
+    let file = spooled(pieces, if kind == Kind::Csv { ".csv" } else { ".parquet" }).await?;
     // Rows without an id are called after the content of the file and their number: sent again they are the same.
     let digest = pieces.digest().unwrap_or_default();
     let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -535,9 +540,9 @@ async fn table(app: &Arc<App>, collection: Collection, pieces: &mut Pieces, map:
 
 /// The body in a file that goes when it is no longer needed.
 #[cfg(feature = "parquet")]
-async fn spooled(pieces: &mut Pieces) -> Answer<tempfile::NamedTempFile> {
+async fn spooled(pieces: &mut Pieces, extension: &str) -> Answer<tempfile::NamedTempFile> {
     use std::io::Write;
-    let mut file = tempfile::NamedTempFile::new().map_err(no_room)?;
+    let mut file = tempfile::Builder::new().suffix(extension).tempfile().map_err(no_room)?;
     let mut waiting = Vec::new();
     loop {
         let piece = pieces.next().await?;
