@@ -10,6 +10,7 @@ mod body;
 mod compat;
 mod connections;
 mod console;
+mod encoding;
 mod failure;
 mod guard;
 mod log;

@@ -339,8 +339,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILTER", env = "QUIVER_LOG_FILTER")]
     pub(crate) log_filter: Option<String>,
     /// What a request may cost, such as hits=100; --print-config shows all names
-    #[arg(long, value_name = "NAME=VALUE", env = "QUIVER_LIMIT", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub(crate) limit: Vec<String>,
+    /// The limits of the environment, which flags stand above one by one
+    #[arg(long = "limit-below", hide = true, env = "QUIVER_LIMIT", hide_env = true, value_delimiter = ',')]
+    pub(crate) limit_below: Vec<String>,
     /// Show the settings that would hold, keys hidden, and stop
     #[arg(long)]
     pub(crate) print_config: bool,

@@ -91,7 +91,7 @@ fn settings(arguments: &Serve) -> Result<quiverdb::server::Settings> {
     if let Some(filter) = &arguments.log_filter {
         settings.log_filter.clone_from(filter);
     }
-    for word in &arguments.limit {
+    for word in arguments.limit_below.iter().chain(&arguments.limit) {
         settings.limits.set(word)?;
     }
     Ok(settings)

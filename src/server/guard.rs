@@ -14,18 +14,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::decompression::RequestDecompressionLayer;
 use tracing::Instrument;
 
 use super::app::{Answer, App};
 use super::compat;
 use super::connections::Crowded;
+use super::encoding::decompress;
 use super::failure::{Failure, FailureType};
 use super::metrics::NO_ROUTE;
 use super::pace::Paced;
@@ -45,7 +45,7 @@ pub(super) enum Role {
 /// Puts the guards around all routes, the outermost last.
 pub(super) fn around(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
     let mut routes = routes
-        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(decompress))
         .layer(from_fn_with_state(app.clone(), within_time))
         .layer(from_fn_with_state(app.clone(), admit));
     if !app.settings.cors_origins.is_empty() {
@@ -132,18 +132,11 @@ fn unworded(response: &Response) -> Option<Failure> {
     {
         return None;
     }
-    Some(match status {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            let message = "the body's content encoding is not taken: send it as it is, or in gzip or zstd, once";
-            Failure::refused(status, "unsupported_media_type", message)
-        }
-        _ if status.is_client_error() => {
-            let message =
-                "the request cannot be taken: its path or its query is not as the route expects (UTF-8, numbers)";
-            Failure::refused(status, "invalid_request", message)
-        }
-        _ => Failure::fault(),
-    })
+    if status.is_server_error() {
+        return Some(Failure::fault());
+    }
+    let message = "the request cannot be taken: its path or its query is not as the route expects (UTF-8, numbers)";
+    Some(Failure::refused(status, "invalid_request", message))
 }
 
 /// The id that a client gave, if it is short and plain, or a new one.

@@ -1,0 +1,70 @@
+//! How is a body read that was compressed?
+//!
+//! Invariants: piece by piece, so that what a body would become costs no memory before somebody counts it; to its last
+//! member, and what is behind that is an error, so that nothing of it is left out in silence.
+
+use std::io;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::app::Answer;
+use super::failure::Failure;
+
+/// What is decompressed before it is handed on.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// Hands on what was compressed.
+pub(super) async fn decompress(request: Request, next: Next) -> Response {
+    match decompressed(request) {
+        Ok(request) => next.run(request).await,
+        Err(failure) => {
+            let mut response = failure.into_response();
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+            response
+        }
+    }
+}
+
+fn decompressed(mut request: Request) -> Answer<Request> {
+    let mut given = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    let encoding = given.next().map_or(&b"identity"[..], HeaderValue::as_bytes).to_ascii_lowercase();
+    let body = match (encoding.as_slice(), given.next()) {
+        (b"identity" | b"", None) => return Ok(request),
+        (b"gzip" | b"x-gzip", None) => {
+            let mut decoder = GzipDecoder::new(reader(&mut request));
+            decoder.multiple_members(true);
+            pieces(decoder)
+        }
+        (b"zstd", None) => {
+            let mut decoder = ZstdDecoder::new(reader(&mut request));
+            decoder.multiple_members(true);
+            pieces(decoder)
+        }
+        _ => {
+            let given = String::from_utf8_lossy(&encoding).into_owned();
+            let message = format!("the content encoding `{given}` is not taken: send gzip or zstd, once, or neither");
+            return Err(Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+        }
+    };
+    *request.body_mut() = body;
+    request.headers_mut().remove(header::CONTENT_ENCODING);
+    request.headers_mut().remove(header::CONTENT_LENGTH);
+    Ok(request)
+}
+
+fn reader(request: &mut Request) -> impl tokio::io::AsyncBufRead + Send + Unpin + use<> {
+    let body = std::mem::take(request.body_mut());
+    StreamReader::new(body.into_data_stream().map_err(io::Error::other))
+}
+
+fn pieces(decoder: impl AsyncRead + Send + 'static) -> Body {
+    Body::from_stream(ReaderStream::with_capacity(decoder, PIECE_BYTES))
+}
