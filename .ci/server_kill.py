@@ -146,6 +146,7 @@ def main():
             process.wait(60)
             process, port = start(binary, database)
             compare(port, states, [writer.doubt for writer in writers])
+            print(f"{done} operations, {killed} kills", flush=True)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     living = sum(text is not None for known in states for text in known.values())

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
+use axum::http::header;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -18,7 +20,6 @@ use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
-use super::body::Json;
 use super::failure::{CODES, FailureBody};
 
 /// What stands above the routes.
@@ -51,8 +52,10 @@ pub(super) fn documented(routes: OpenApiRouter<Arc<App>>, needs_key: bool) -> Ro
         let either = ["bearer", "api-key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
         document.security = Some(either.to_vec());
     }
-    let document = Arc::new(document);
-    router.route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) })).route("/docs", get(page))
+    // Written once: a client that asks for it ten thousand times is no reason to work.
+    let document = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    router.route("/openapi.json", get(move || async move { (json, document.clone()) })).route("/docs", get(page))
 }
 
 /// Says what the routes do not say themselves.
