@@ -112,17 +112,21 @@ def bomb(port, process):
     member = gzip.compress(b" " * (100 << 20), 9)
     body = member * (-(-(10 << 20) // len(member)))
     before = memory(process, "VmHWM:")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    head = "POST /v1/collections/crowd/documents HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Encoding: gzip\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     began = time.monotonic()
-    try:
-        connection.request("POST", "/v1/collections/crowd/search", body, headers)
-        status = connection.getresponse().status
-    except (BrokenPipeError, ConnectionResetError):
-        status = "closed"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+        try:
+            one.sendall(head.encode() + body)
+        except OSError:
+            pass  # The answer may come before all was sent.
+        try:
+            status = int(one.recv(64)[9:12])
+        except (OSError, ValueError):
+            status = 0
     grown = memory(process, "VmHWM:") - before
     print(f"bomb of {len(body) >> 20} MiB: {status} in {time.monotonic() - began:.2f} s, peak memory grew {grown} MiB")
-    if status not in (413, 404, "closed") or grown > 128:
+    if status != 413 or grown > 256:
         raise SystemExit("the bomb was not stopped")
 
 
