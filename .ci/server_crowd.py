@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-HEAD = b"POST /v1/collections/crowd/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/collections/crowd/documents HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def start(binary, folder, *flags):
