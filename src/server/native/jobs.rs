@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(in crate::server) use self::board::Jobs;
-use self::board::{Ended, Job, JobBody, State as JobState};
+use self::board::{Job, JobBody, State as JobState};
 use self::work::{Import, Reembed};
 use crate::server::app::{Answer, App};
 use crate::server::body::Json;
@@ -139,10 +139,11 @@ fn followed(job: Arc<Job>) -> impl Stream<Item = Result<Event, Infallible>> {
             // The job holds the sender, so this ends by a change.
             let _ = seen.changed().await;
         }
-        let ended: Option<Ended> = seen.borrow_and_update().ended.clone();
-        let name = if ended.is_some() { "end" } else { "progress" };
-        let data = serde_json::to_string(&job.body()).unwrap_or_default();
-        let next = ended.is_none().then_some(seen);
+        let state = seen.borrow_and_update().clone();
+        let has_ended = state.ended.is_some();
+        let name = if has_ended { "end" } else { "progress" };
+        let data = serde_json::to_string(&job.body_in(state)).unwrap_or_default();
+        let next = (!has_ended).then_some(seen);
         Some((Ok(Event::default().event(name).data(data)), (job, next, false)))
     })
 }

@@ -302,7 +302,12 @@ impl Job {
 
     /// It in JSON, as it stands now.
     pub(super) fn body(&self) -> JobBody {
-        let State { began, progress, stop_reason, ended } = self.state.borrow().clone();
+        let state = self.state.borrow().clone();
+        self.body_in(state)
+    }
+
+    /// It in JSON, as it stood in this state.
+    pub(super) fn body_in(&self, State { began, progress, stop_reason, ended }: State) -> JobBody {
         let running = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
         let seconds = ended.as_ref().map_or(running, |ended| ended.seconds);
         let (state, report, failure) = match (ended.map(|ended| ended.outcome), stop_reason) {

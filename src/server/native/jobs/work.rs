@@ -50,6 +50,8 @@ pub(super) struct Reembed {
     keep_old: Option<String>,
     /// Splits all text again.
     rechunk: Option<bool>,
+    /// Makes it anew even where nothing changes.
+    force: Option<bool>,
     /// The size of a chunk in tokens.
     #[schema(minimum = 8)]
     chunk_tokens: Option<usize>,
@@ -136,7 +138,8 @@ pub(super) fn prepare_reembed(app: &App, name: &str, body: Reembed) -> Answer<Pr
 
 impl Reembed {
     fn options(self, chunker: Option<ChunkerKind>) -> ReembedOptions<'static> {
-        let Self { model, dims, space, keep_old, rechunk, chunk_tokens, chunk_overlap, chunker: _, dry_run } = self;
+        let Self { model, dims, space, keep_old, rechunk, force, .. } = self;
+        let Self { chunk_tokens, chunk_overlap, dry_run, .. } = self;
         let mut options = ReembedOptions::new().dry_run(dry_run == Some(true));
         options = set(options, model, ReembedOptions::model);
         options = set(options, dims, ReembedOptions::dimensions);
@@ -145,7 +148,8 @@ impl Reembed {
         options = set(options, chunk_tokens, ReembedOptions::chunk_tokens);
         options = set(options, chunk_overlap, ReembedOptions::chunk_overlap);
         options = set(options, chunker, ReembedOptions::chunker);
-        if rechunk == Some(true) { options.rechunk() } else { options }
+        options = if rechunk == Some(true) { options.rechunk() } else { options };
+        if force == Some(true) { options.force() } else { options }
     }
 }
 
