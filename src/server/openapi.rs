@@ -32,8 +32,10 @@ use super::failure::{CODES, FailureBody};
         (name = "search", description = "By words, by a vector, or both, within a filter; with scores explained."),
         (name = "jobs", description = "What takes long: imports and new models, with progress, and a way to stop them."),
         (name = "upkeep", description = "Numbers, backups, and room on the disk."),
-        (name = "models", description = "Embeddings and judgements alone, in the shapes of OpenAI, Cohere and Jina."),
         (name = "map", description = "A collection's embeddings in two dimensions."),
+        (name = "Cohere and Jina", description = "Embeddings and judgements for clients of other products."),
+        (name = "OpenAI", description = "Embeddings and judgements for clients of other products."),
+        (name = "text-embeddings-inference", description = "Embeddings and judgements for clients of other products."),
     ),
     components(schemas(FailureBody))
 )]
