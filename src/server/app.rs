@@ -34,7 +34,6 @@ pub(super) struct App {
     pub(super) database: Database,
     pub(super) settings: Settings,
     pub(super) stop: Stop,
-    pub(super) started: Instant,
     pub(super) metrics: Metrics,
     /// Requests that may be answered at once.
     pub(super) requests: Semaphore,
@@ -95,8 +94,8 @@ impl App {
         let writes = Lane::new("write", limits.writes_at_once, limits.queue);
         let metrics = Metrics::new(&database);
         let (requests, looks) = (Semaphore::new(limits.requests), Semaphore::new(LOOKS_AT_ONCE));
-        let (started, jobs, replays) = (Instant::now(), Jobs::default(), Replays::default());
-        Ok(Self { database, stop, started, metrics, requests, looks, jobs, replays, reads, writes, settings })
+        let (jobs, replays) = (Jobs::default(), Replays::default());
+        Ok(Self { database, stop, metrics, requests, looks, jobs, replays, reads, writes, settings })
     }
 
     /// Runs a call of the core. It is given what tells it to stop.
