@@ -5,6 +5,8 @@
 
 mod cited;
 mod pages;
+#[cfg(feature = "server")]
+mod points;
 mod versions;
 
 use std::collections::BTreeMap;

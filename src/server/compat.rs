@@ -39,6 +39,8 @@ pub(super) fn shape(path: &str) -> fn(&Failure, &str) -> Response {
         cohere::failed
     } else if tei::is_route(path) {
         tei::failed
+    } else if qdrant::is_below(path) {
+        qdrant::failed
     } else {
         native::failed
     }
@@ -62,6 +64,7 @@ pub(super) fn writes(method: &Method, path: &str) -> bool {
     // The Model Context Protocol has one path for all: which tools a key gets is decided there.
     let asks =
         method == Method::POST && (path == "/mcp" || ASKS.iter().any(|end| path.ends_with(end)) || tei::is_route(path));
+    let asks = if qdrant::is_below(path) { qdrant::asks(method, path) } else { asks };
     !(asks || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))
 }
 
