@@ -35,6 +35,15 @@ class Both:
         return getattr(self.server, name)(*args, **kwargs), getattr(self.oracle, name)(*args, **kwargs)
 
 
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2].isdigit() else random.SystemRandom().getrandbits(32)
+print(f"seed {SEED}")
+
+
+def begun(address, name):
+    """Server and oracle, and what is random in this check."""
+    return Both(connect(address)), random.Random(f"{SEED} {name}")
+
+
 def scalar(rng):
     return rng.choice(
         [rng.randint(-2, 6), rng.randint(-2, 6), rng.choice([0.5, 1.0, 2.0, 3.25]), rng.choice(WORDS),
@@ -177,8 +186,9 @@ def filled(both, rng, name, count, distance):
     return ids
 
 
-def collections(both, rng):
-    """makes collections, looks whether they are there, gives them aliases, and drops them"""
+def test_collections(address):
+    """a user of qdrant-client makes collections, looks whether they are there, gives them aliases, and drops them"""
+    both, rng = begun(address, "collections")
     client = both.server
     assert not client.collection_exists("made")
     assert client.create_collection("made", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
@@ -208,8 +218,9 @@ def collections(both, rng):
     assert "doesn't exist" in refused(404, lambda: client.get_collection("made"))
 
 
-def what_is_not_supported(both, rng):
-    """is told by name what is not supported"""
+def test_what_is_not_supported(address):
+    """a user of qdrant-client is told by name what is not supported"""
+    both, rng = begun(address, "what_is_not_supported")
     client = both.server
     make = lambda **kwargs: client.create_collection("never", **kwargs)
     dense = models.VectorParams(size=4, distance=models.Distance.COSINE)
@@ -234,8 +245,9 @@ def what_is_not_supported(both, rng):
     client.delete_collection(name)
 
 
-def filters(both, rng):
-    """filters of every kind, counting, scrolling and querying, as Qdrant itself would"""
+def test_filters(address):
+    """a user of qdrant-client filters of every kind, counting, scrolling and querying, as Qdrant itself would"""
+    both, rng = begun(address, "filters")
     ids = filled(both, rng, "filtered", 300, models.Distance.COSINE)
     same_points(both, "filtered")
     matched = 0
@@ -260,8 +272,9 @@ def filters(both, rng):
     assert matched > 100, matched
 
 
-def queries(both, rng):
-    """queries by vector, by point, by examples, with thresholds and pages, in every metric"""
+def test_queries(address):
+    """a user of qdrant-client queries by vector, by point, by examples, with thresholds and pages, in every metric"""
+    both, rng = begun(address, "queries")
     for distance in (models.Distance.COSINE, models.Distance.DOT, models.Distance.EUCLID):
         name = f"near-{distance.value}"
         ids = filled(both, rng, name, 120, distance)
@@ -271,10 +284,14 @@ def queries(both, rng):
             same_ranking(*ask(query=vector, limit=7), "vector")
             same_ranking(*ask(query=vector, limit=5, offset=3), "offset")
             same_ranking(*ask(query=rng.choice(ids), limit=5), "point")
-            floor = ask(query=vector, limit=9)[1][4].score
+            scores = [one.score for one in ask(query=vector, limit=9)[1]]
+            floor = (scores[4] + scores[5]) / 2
             same_ranking(*ask(query=vector, limit=50, score_threshold=floor), "threshold")
             liked = models.RecommendInput(positive=rng.sample(ids, 2), negative=rng.sample(ids, 1))
             same_ranking(*ask(query=models.RecommendQuery(recommend=liked), limit=5), "recommend")
+            various = models.NearestQuery(nearest=vector, mmr=models.Mmr(diversity=0.6, candidates_limit=25))
+            mine, theirs = ask(query=various, limit=6)
+            assert [one.id for one in mine] == [one.id for one in theirs], "variety"
             exact = models.SearchParams(exact=True, hnsw_ef=128)
             mine, theirs = ask(query=vector, limit=3, with_payload=True, with_vectors=True, search_params=exact)
             for one, other in zip(mine, theirs):
@@ -285,17 +302,20 @@ def queries(both, rng):
             same_ranking(mine.points, theirs.points, "batch")
 
 
-def payload_selectors(both, rng):
-    """asks for parts of the payload"""
+def test_payload_selectors(address):
+    """a user of qdrant-client asks for parts of the payload"""
+    both, rng = begun(address, "payload_selectors")
+    filled(both, rng, "selected", 60, models.Distance.COSINE)
     for selector in (["a", "n[].a"], models.PayloadSelectorInclude(include=["a.b", "kind"]),
                      models.PayloadSelectorExclude(exclude=["a", "n[].a", "b[]"]), False, True):
-        mine, theirs = ({str(one.id): one.payload or {} for one in all_points(client, "filtered", with_payload=selector)}
+        mine, theirs = ({str(one.id): one.payload or {} for one in all_points(client, "selected", with_payload=selector)}
                         for client in (both.server, both.oracle))
         assert mine == theirs, selector
 
 
-def fused(both, rng):
-    """fuses queries of named vectors"""
+def test_fused(address):
+    """a user of qdrant-client fuses queries of named vectors"""
+    both, rng = begun(address, "fused")
     params = lambda size, distance: models.VectorParams(size=size, distance=distance)
     vectors = {"image": params(4, models.Distance.COSINE), "text": params(6, models.Distance.DOT)}
     both.do("create_collection", "named", vectors_config=vectors)
@@ -322,8 +342,9 @@ def fused(both, rng):
     same_points(both, "named")
 
 
-def groups(both, rng):
-    """groups hits by a field"""
+def test_groups(address):
+    """a user of qdrant-client groups hits by a field"""
+    both, rng = begun(address, "groups")
     both.do("create_collection", "grouped", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
     points = [models.PointStruct(id=number, vector=[rng.gauss(0, 1) for _ in range(4)],
                                  payload={"author": rng.choice(["ann", "bob", "cem", 7]), "tags": rng.sample(["x", "y", "z"], 2)})
@@ -339,8 +360,9 @@ def groups(both, rng):
     assert {hit.value: hit.count for hit in mine.hits} == {hit.value: hit.count for hit in theirs.hits}
 
 
-def edits(both, rng):
-    """edits payloads and vectors, deletes points, and does many things in one batch"""
+def test_edits(address):
+    """a user of qdrant-client edits payloads and vectors, deletes points, and does many things in one batch"""
+    both, rng = begun(address, "edits")
     ids = filled(both, rng, "edited", 80, models.Distance.DOT)
     choose = lambda: rng.choice([rng.sample(ids, 4), some_filter(rng, ids)])
     for _ in range(12):
@@ -361,9 +383,8 @@ def edits(both, rng):
     ]
     both.do("batch_update_points", "edited", update_operations=operations)
     same_points(both, "edited")
-    batch = models.Batch(ids=[900, 901], vectors=[vector, vector], payloads=[{"c": 1}, None])
-    both.server.upsert("edited", points=batch)
-    both.oracle.upsert("edited", points=models.Batch(ids=[900, 901], vectors=[vector, vector], payloads=[{"c": 1}, {}]))
+    batch = models.Batch(ids=[900, 901], vectors=[vector, vector], payloads=[{"c": 1}, {}])
+    both.do("upsert", "edited", points=batch)
     same_points(both, "edited")
     both.do("delete", "edited", points_selector=some_filter(rng, ids))
     same_points(both, "edited")
@@ -376,8 +397,9 @@ def edits(both, rng):
     assert both.server.retrieve("edited", [written])[0].id == written.lower()
 
 
-def documents(both, rng):
-    """gives texts with the name of a model, which the server embeds"""
+def test_documents(address):
+    """a user of qdrant-client gives texts with the name of a model, which the server embeds"""
+    both, rng = begun(address, "documents")
     client, text = both.server, lambda words: models.Document(text=words, model="builtin")
     client.create_collection("texts", vectors_config=models.VectorParams(size=256, distance=models.Distance.COSINE))
     notes = {1: "Apples and pears grow in the orchard.", 2: "The server listens on the loopback alone.", 3: "A ship crosses the ocean."}
@@ -388,16 +410,11 @@ def documents(both, rng):
     assert point.payload == {"n": 1} and abs(np.linalg.norm(point.vector) - 1) < 1e-5
 
 
-CHECKS = [collections, what_is_not_supported, filters, payload_selectors, queries, fused, groups, edits, documents]
-
-
 def main():
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")
-    both = Both(connect(sys.argv[1]))
-    for check in CHECKS:
-        check(both, random.Random(f"{seed} {check.__name__}"))
-        print(f"ok: a user of qdrant-client {check.__doc__}")
+    for name, check in list(globals().items()):
+        if name.startswith("test_"):
+            check(sys.argv[1])
+            print(f"ok: {check.__doc__}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Path as RawPath, State};
-use axum::http::Method;
 use axum::http::request::Parts;
+use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use quiverdb_storage::AliasEdit;
@@ -34,6 +34,7 @@ mod query;
 mod read;
 mod scope;
 mod shape;
+mod variety;
 mod write;
 
 /// Where all of it is.
@@ -89,8 +90,14 @@ pub(super) fn routes() -> Router<Arc<App>> {
     let all = collections
         .nest("/collections/{c}/points", points)
         .route("/collections/{c}/facet", post(facet))
-        .fallback(crate::server::guard::no_route);
+        .fallback(no_route);
     Router::new().route("/qdrant/", get(version)).nest(BASE, all)
+}
+
+/// The path is without [`BASE`] here.
+async fn no_route(uri: Uri) -> Failure {
+    let message = format!("there is no {BASE}{}: this part of Qdrant's API is not supported", uri.path());
+    Failure::not_found("not_found", message)
 }
 
 /// Refuses what is given and not supported, by its name.

@@ -12,6 +12,7 @@ use super::condition::Filter;
 use super::path::Path;
 use super::point::{Input, View, as_compared, payload};
 use super::shape::{DEFAULT, Shape, has_model};
+use super::variety::{self, Candidate};
 use super::write::{no_point, validate};
 use super::{read, scope, unsupported};
 use crate::embed::NoStatistics;
@@ -66,6 +67,12 @@ enum Kind {
     /// By id, without a score.
     All,
     Nearest(Input),
+    /// The nearest, and not all alike.
+    Varied {
+        input: Input,
+        diversity: f64,
+        candidates: Option<usize>,
+    },
     Recommend {
         positive: Vec<Input>,
         negative: Vec<Input>,
@@ -205,6 +212,7 @@ impl Kind {
             object.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str()).collect();
         match given.as_slice() {
             ["nearest"] => Ok(Self::Nearest(Input::parse(&query["nearest"])?)),
+            ["mmr", "nearest"] | ["nearest", "mmr"] => Self::varied(&query["nearest"], &query["mmr"]),
             ["recommend"] => Self::recommend(&query["recommend"]),
             ["fusion"] if query["fusion"] == "rrf" => Ok(Self::ReciprocalRank { k: 2.0, weights: None }),
             ["fusion"] if query["fusion"] == "dbsf" => Ok(Self::Distribution),
@@ -216,6 +224,21 @@ impl Kind {
                 keys.join("`, `")
             ))),
         }
+    }
+
+    fn varied(nearest: &Value, mmr: &Value) -> Answer<Self> {
+        let object = mmr.as_object().ok_or_else(|| Failure::invalid("mmr is an object"))?;
+        if let Some(other) = object.keys().find(|key| !["diversity", "candidates_limit"].contains(&key.as_str())) {
+            return Err(Failure::invalid(format!("mmr has diversity and candidates_limit; got `{other}`")));
+        }
+        let diversity = if mmr["diversity"].is_null() { Some(0.5) } else { mmr["diversity"].as_f64() };
+        let diversity = diversity.filter(|diversity| (0.0..=1.0).contains(diversity));
+        let diversity = diversity.ok_or_else(|| Failure::invalid("mmr: diversity lies between 0 and 1"))?;
+        let candidates = mmr["candidates_limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
+        if candidates.is_none_or(|limit| limit == 0) && !mmr["candidates_limit"].is_null() {
+            return Err(Failure::invalid("mmr: candidates_limit is 1 or more"));
+        }
+        Ok(Self::Varied { input: Input::parse(nearest)?, diversity, candidates })
     }
 
     fn recommend(value: &Value) -> Answer<Self> {
@@ -272,6 +295,11 @@ impl Engine<'_> {
                 return Err(Failure::invalid("a query with a prefetch needs a `query` that orders what it brought"));
             }
             Kind::Nearest(input) => self.nearest(plan, &[input], &[], fetched, want)?,
+            Kind::Varied { input, diversity, candidates } => {
+                let candidates = self.bounded(candidates.unwrap_or(plan.limit))?;
+                let ranked = self.nearest(plan, &[input], &[], fetched, candidates)?;
+                self.varied(plan, ranked, *diversity, want)?
+            }
             Kind::Recommend { positive, negative } => {
                 self.nearest(plan, &all_of(positive), &all_of(negative), fetched, want)?
             }
@@ -290,6 +318,20 @@ impl Engine<'_> {
         }
         ranked.truncate(want);
         Ok(ranked)
+    }
+
+    /// Of the nearest so many that are not all alike.
+    fn varied(&self, plan: &Plan, ranked: Vec<Ranked>, diversity: f64, want: usize) -> Answer<Vec<Ranked>> {
+        let (place, space) = self.shape.space(plan.using.as_deref())?;
+        let candidate = |one: &Ranked| {
+            let chunk = one.passage.as_ref().map_or(0, |(chunk, _)| *chunk);
+            let vectors = self.shape.snapshot.chunk_vectors(&one.id, chunk)?.ok_or_else(|| no_point(&one.id))?;
+            let relevance = if space.metric == Metric::L2 { -one.score.powi(2) } else { one.score };
+            Ok(Candidate { relevance, vector: as_compared(space.metric, &vectors[place]) })
+        };
+        let candidates = ranked.iter().map(candidate).collect::<Answer<Vec<_>>>()?;
+        let chosen = variety::chosen(space.metric, &candidates, diversity, want);
+        Ok(chosen.into_iter().map(|place| ranked[place].clone()).collect())
     }
 
     fn filtered(&self, plan: &Plan, ranked: Vec<Ranked>) -> Answer<Vec<Ranked>> {
