@@ -69,6 +69,25 @@ fn points_come_back_with_the_ids_that_they_were_given() {
 }
 
 #[test]
+fn vectors_have_names_or_none_or_both() {
+    let server = Serving::new();
+    let dot = |size: usize| json!({"size": size, "distance": "Dot"});
+    for (vectors, vector, shown) in [
+        (json!({"": dot(2)}), json!([1.0, 2.0]), dot(2)),
+        (json!({"a": dot(2)}), json!({"a": [1.0, 2.0]}), json!({"a": dot(2)})),
+        (json!({"": dot(2), "a": dot(1)}), json!({"": [1.0, 2.0], "a": [3.0]}), json!({"": dot(2), "a": dot(1)})),
+    ] {
+        result(server.put("/qdrant/collections/c", &json!({"vectors": vectors})));
+        assert_eq!(result(server.get("/qdrant/collections/c"))["config"]["params"]["vectors"], shown);
+        upsert(&server, json!([{"id": 1, "vector": vector}]));
+        assert_eq!(result(server.get(&format!("{POINTS}/1")))["vector"], vector);
+        result(server.delete("/qdrant/collections/c"));
+    }
+    let refused = server.put("/qdrant/collections/c", &json!({"vectors": {"default": dot(2)}}));
+    assert!(error(refused, 400).contains("default"));
+}
+
+#[test]
 fn a_request_is_written_as_a_whole_or_not_at_all() {
     let server = serving("Dot");
     let points = json!({"points": [{"id": 1, "vector": [1.0, 0.0]}, {"id": 2, "vector": [1.0]}]});

@@ -102,11 +102,19 @@ pub(super) fn configuration(vectors: &Value) -> Answer<CollectionConfig> {
         let (size, metric) = parameters(vectors)?;
         return Ok(config.external(size).metric(metric));
     }
-    let mut config = config.external(FILLER.len()).metric(Metric::Dot);
-    for (name, vector) in object {
-        if name.is_empty() || name == DEFAULT {
-            let message = format!("a vector cannot be called `{name}` beside others here; give it another name");
-            return Err(Failure::invalid(message));
+    let mut config = match object.get("") {
+        None => config.external(FILLER.len()).metric(Metric::Dot),
+        Some(vector) => {
+            let (size, metric) = parameters(vector)?;
+            if size == FILLER.len() && object.len() > 1 {
+                return Err(Failure::invalid("a vector without a name beside others needs 2 numbers or more here"));
+            }
+            config.external(size).metric(metric)
+        }
+    };
+    for (name, vector) in object.iter().filter(|(name, _)| !name.is_empty()) {
+        if name == DEFAULT {
+            return Err(Failure::invalid("a vector cannot be called `default` here; give it another name"));
         }
         let (size, metric) = parameters(vector)?;
         config = config.space(name, SpaceConfig::external(size).metric(metric));
