@@ -299,11 +299,13 @@ struct AliasChanges {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum AliasAction {
-    CreateAlias { collection_name: String, alias_name: String },
-    DeleteAlias { alias_name: String },
-    RenameAlias { old_alias_name: String, new_alias_name: String },
+    #[serde(rename = "create_alias")]
+    Create { collection_name: String, alias_name: String },
+    #[serde(rename = "delete_alias")]
+    Delete { alias_name: String },
+    #[serde(rename = "rename_alias")]
+    Rename { old_alias_name: String, new_alias_name: String },
 }
 
 async fn change_aliases(State(app): Shared, Json(body): Json<AliasChanges>) -> Answer<Json<Value>> {
@@ -312,7 +314,7 @@ async fn change_aliases(State(app): Shared, Json(body): Json<AliasChanges>) -> A
         let mut edits = Vec::new();
         for action in body.actions {
             match action {
-                AliasAction::CreateAlias { collection_name, alias_name } => {
+                AliasAction::Create { collection_name, alias_name } => {
                     if !app.database.has_collection(&collection_name)? {
                         return Err(shape::missing(&collection_name));
                     }
@@ -320,10 +322,10 @@ async fn change_aliases(State(app): Shared, Json(body): Json<AliasChanges>) -> A
                     edits.push(AliasEdit::set(alias_name, collection_name));
                 }
                 // One that is not there is deleted already, to Qdrant.
-                AliasAction::DeleteAlias { alias_name } => {
+                AliasAction::Delete { alias_name } => {
                     edits.extend(known.remove(&alias_name).map(|_| AliasEdit::remove(alias_name)));
                 }
-                AliasAction::RenameAlias { old_alias_name, new_alias_name } => {
+                AliasAction::Rename { old_alias_name, new_alias_name } => {
                     let missing = || shape::missing(&old_alias_name);
                     let target = known.remove(&old_alias_name).ok_or_else(missing)?;
                     known.insert(new_alias_name.clone(), target.clone());

@@ -74,7 +74,7 @@ pub(super) fn vectors(value: &Value) -> Answer<BTreeMap<String, Input>> {
     let named = value.as_object().filter(|_| !is_text);
     let stored = |value: &Value| match Input::parse(value)? {
         Input::Point(_) => Err(Failure::invalid(format!("a vector cannot be {value}"))),
-        input => Ok(input),
+        input @ (Input::Vector(_) | Input::Text { .. }) => Ok(input),
     };
     match named {
         Some(named) => named.iter().map(|(name, value)| Ok((name.clone(), stored(value)?))).collect(),

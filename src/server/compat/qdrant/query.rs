@@ -126,9 +126,9 @@ pub(super) fn batch(app: &App, name: &str, body: Map<String, Value>) -> Answer<V
     if searches.len() > most {
         return Err(Failure::invalid(format!("{} queries; limits.batch is {most}", searches.len())));
     }
-    let one = |search| match search {
-        Value::Object(body) => query(app, name, body),
-        other => Err(Failure::invalid(format!("a query is an object; got {other}"))),
+    let one = |search: Value| {
+        let Value::Object(body) = search else { return Err(Failure::invalid("a query is an object")) };
+        query(app, name, body)
     };
     Ok(Value::Array(searches.into_iter().map(one).collect::<Answer<_>>()?))
 }

@@ -127,8 +127,9 @@ fn parameters(vector: &Value) -> Answer<(usize, Metric)> {
     const TUNING: [&str; 4] = ["hnsw_config", "quantization_config", "on_disk", "memory"];
     let object = vector.as_object().ok_or_else(|| Failure::invalid("a vector is {\"size\": .., \"distance\": ..}"))?;
     for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-        let known = ["size", "distance"].contains(&key.as_str()) || TUNING.contains(&key.as_str());
-        if !known && !(key == "datatype" && value == "float32") {
+        let is_known = ["size", "distance"].contains(&key.as_str()) || TUNING.contains(&key.as_str());
+        let is_usual = key == "datatype" && value == "float32";
+        if !(is_known || is_usual) {
             let message = format!("`{key}` of a vector is not supported here ({value}); vectors are dense and float32");
             return Err(Failure::invalid(message));
         }
