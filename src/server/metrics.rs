@@ -136,7 +136,6 @@ impl Metrics {
     }
 
     /// A search was done.
-    #[allow(dead_code, reason = "the routes that search come with them")]
     pub(super) fn searched(&self, timings_ms: &Timings) {
         let Timings { embed, filter, retrieve, fuse, rerank, hydrate, total } = *timings_ms;
         let stages = [

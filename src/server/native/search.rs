@@ -52,6 +52,7 @@ async fn search(
         .read(move |app| {
             let collection = app.collection(&name)?;
             let results = collection.search(asked(app, &body)?)?;
+            app.metrics.searched(&results.timings_ms);
             Found::of(&collection, &body, results)
         })
         .await?;
