@@ -308,7 +308,7 @@ pub(crate) struct Serve {
     /// A name under which others reach the server, besides localhost and its address
     #[arg(long, value_name = "NAME", env = "QUIVER_HOST", value_delimiter = ',')]
     pub(crate) host: Vec<String>,
-    /// Let web pages of this origin ask, such as https://app.example
+    /// Let web pages of this origin ask, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN", env = "QUIVER_CORS_ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
     /// Requests may import files below this folder by their path
