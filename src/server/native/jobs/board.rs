@@ -65,6 +65,7 @@ pub(super) struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum JobKind {
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "imports come with the feature"))]
     /// Takes in a file.
     Import,
     /// Makes a collection anew.
@@ -104,6 +105,7 @@ pub(super) struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Unit {
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "imports come with the feature"))]
     Rows,
     Documents,
 }
