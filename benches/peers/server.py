@@ -135,7 +135,7 @@ def load(url, bodies, folder, connections, seconds):
     script = pathlib.Path(folder) / "load.lua"
     script.write_text(WRK)
     origin, path = re.fullmatch(r"(http://[^/]+)(/.*)", url).groups()
-    command = ["wrk", "-t", "2", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(script), origin]
+    command = ["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(script), origin]
     environment = {**os.environ, "BODIES": str(bodies), "TARGET": path}
     out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     rate, p50, p99, failed = re.search(r"RESULT (\S+) (\S+) (\S+) (\S+)", out).groups()

@@ -49,6 +49,9 @@ fn tags(headers: &HeaderMap, name: &HeaderName) -> Answer<Option<Tags>> {
         if value == "*" {
             return Ok(Some(Tags::Any));
         }
+        if value.is_empty() {
+            return Err(unreadable());
+        }
         let versions: &mut Vec<Version> = found.get_or_insert_default();
         for tag in value.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
             let strong = tag.strip_prefix("W/").unwrap_or(tag);
