@@ -166,9 +166,11 @@ def main():
             start = time.perf_counter()
             peer.fill(base, texts, draws)
             print(f"{peer.name} was filled in {time.perf_counter() - start:.1f} s", flush=True)
+        # A port of its own each time: not every server takes one whose last connections are not forgotten yet.
+        ports = iter(range(options.port, options.port + 2 * options.rounds))
         for _ in range(options.rounds):
             for peer in peers:
-                url = peer.start(options.port)
+                url = peer.start(next(ports))
                 found = [peer.ids(post(url, peer.body(query))) for query in queries[:200]]
                 recall = sum(len(set(row) & set(map(int, true))) for row, true in zip(found, truth)) / (len(found) * K)
                 bodies = pathlib.Path(folder) / "bodies"
