@@ -342,3 +342,12 @@ fn documents_are_ranked_for_clients_of_cohere_jina_and_text_embeddings_inference
         assert_eq!(ranked[place]["score"].as_f64().unwrap() as f32, judged[index].logit);
     }
 }
+
+#[test]
+fn an_answer_of_tokens_without_end_is_refused() {
+    let server = Serving::new();
+    let few = server.post("/tokenize", &json!({"inputs": "a ".repeat(1_000)})).expect(200);
+    assert_eq!(few[0].as_array().unwrap().len(), 1_000);
+    let many = server.post("/tokenize", &json!({"inputs": ["a ".repeat(200_000), "b ".repeat(200_000)]})).expect(413);
+    assert_eq!(many["error_type"], "Validation", "{many}");
+}

@@ -404,7 +404,7 @@ async fn tokenize(
     Json(Object(request)): Json<Object<TeiTokenizeRequest>>,
 ) -> Answer<Json<Vec<Vec<TeiToken>>>> {
     let texts = expect_texts(&app, "inputs", request.inputs)?;
-    let answer = app.call(texts::lane(texts.len()), move |app, _| {
+    let answer = app.call(texts::lane(texts.len()), move |app, cancel| {
         let embedder = model(app)?;
         let special = embedder.spec().special_tokens;
         if request.add_special_tokens == Some(true) && special > 0 {
@@ -413,9 +413,27 @@ async fn tokenize(
                 embedder.spec().id
             )));
         }
-        Ok(texts.iter().map(|text| tokens(embedder.as_ref(), text)).collect())
+        let (mut answer, mut count) = (Vec::new(), 0);
+        for text in &texts {
+            texts::expect_waiting(cancel)?;
+            answer.push(tokens(embedder.as_ref(), text));
+            count += answer.last().map_or(0, Vec::len);
+            expect_few(count)?;
+        }
+        Ok(answer)
     });
     Ok(Json(answer.await?))
+}
+
+/// A token takes some sixty bytes of the answer, however short it is.
+const TOKENS_MAX: usize = 262_144;
+
+fn expect_few(tokens: usize) -> Answer<()> {
+    if tokens <= TOKENS_MAX {
+        return Ok(());
+    }
+    let message = format!("the texts have more than {TOKENS_MAX} tokens: send them in several requests");
+    Err(too_long(message))
 }
 
 /// The tokens with their characters; tokens ascend, so that the text is walked once.

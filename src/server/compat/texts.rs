@@ -291,7 +291,7 @@ pub(super) fn judge(
 }
 
 /// Nobody reads the answer to a request that was given up.
-fn expect_waiting(cancel: &AtomicBool) -> Answer<()> {
+pub(super) fn expect_waiting(cancel: &AtomicBool) -> Answer<()> {
     if cancel.load(Ordering::Relaxed) { Err(Failure::stopping()) } else { Ok(()) }
 }
 
