@@ -6,6 +6,7 @@
 //! space: its model's, or the one that the document brings for all of its chunks.
 
 mod embedded;
+mod expecting;
 mod pipeline;
 mod renewal;
 
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::embedded::{chunk_digest, models_of};
+pub(crate) use self::expecting::add_many_expecting;
 use crate::cache::{self, Embedded};
 use crate::chunk::{Chunk, chunk};
 use crate::config::{ChunkerKind, DEFAULT_SPACE};
@@ -770,14 +772,10 @@ fn reuse_vectors(
 /// with it.
 fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -> Result<Vec<Operation>> {
     match embed(parts, &prepared, report) {
-        Ok(vectors) => {
-            let mut vectors: Vec<_> = vectors.into_iter().map(Vec::into_iter).collect();
+        Ok(made) => {
+            let shares = shares(&prepared, made);
             let mut operations = Vec::with_capacity(prepared.len());
-            for document in prepared {
-                let of_space = |(space, rows): (usize, &mut std::vec::IntoIter<_>)| {
-                    rows.by_ref().take(document.to_embed(space).count()).collect()
-                };
-                let own = vectors.iter_mut().enumerate().map(of_space).collect();
+            for (document, own) in prepared.into_iter().zip(shares) {
                 let (id, place) = (document.document.id.clone(), document.place);
                 match assemble(parts, document, own) {
                     Ok(operation) => operations.push(operation),
@@ -815,6 +813,18 @@ fn all_alike(rejected: &[Rejected]) -> bool {
 
 /// The vectors that models make, in order of the chunks that lack one: a list a space.
 type Made = Vec<Vec<Vec<f32>>>;
+
+/// What was made for all of these, one by one.
+fn shares(prepared: &[Prepared], made: Made) -> Vec<Made> {
+    let mut rows: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
+    let share = |document: &Prepared| {
+        let of_space = |(space, rows): (usize, &mut std::vec::IntoIter<_>)| {
+            rows.by_ref().take(document.to_embed(space).count()).collect()
+        };
+        rows.iter_mut().enumerate().map(of_space).collect()
+    };
+    prepared.iter().map(share).collect()
+}
 
 /// The vectors of all chunks that lack one.
 fn embed(parts: &Parts, prepared: &[Prepared], report: &mut AddReport) -> Result<Made> {
