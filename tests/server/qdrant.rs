@@ -308,3 +308,98 @@ fn more_points_than_an_answer_holds_are_refused_and_pages_go_on() {
     assert_eq!(ids(&result(post(&server, "/scroll", json!({"limit": 9999})))["points"]).len(), 3);
     assert_eq!(ids(&result(post(&server, "/query", json!({"query": [0.0, 1.0], "limit": 9999})))["points"])[0], 4);
 }
+
+#[test]
+fn writers_of_one_point_lose_nothing_to_each_other() {
+    const ROUNDS: usize = 60;
+    let server = serving("Dot");
+    upsert(&server, json!([{"id": 1, "vector": [1.0, 0.0]}]));
+    let patch = |key: &str| {
+        for round in 0..ROUNDS {
+            let payload = json!({format!("{key}{round}"): round});
+            result(post(&server, "/payload", json!({"payload": payload, "points": [1]})));
+        }
+    };
+    let natively = || {
+        let collection = server.database.open_collection("c").unwrap();
+        for round in 0..ROUNDS {
+            loop {
+                let (mut document, version) = collection.get_with_version(1).unwrap().unwrap();
+                document.metadata[format!("n{round}")] = json!(round);
+                match collection.add_expecting(document, version.into()) {
+                    Ok(_) => break,
+                    Err(quiverdb::Error::Storage(quiverdb_storage::Error::Changed { .. })) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| patch("a"));
+        scope.spawn(|| patch("b"));
+        scope.spawn(natively);
+    });
+    let payload = result(server.get(&format!("{POINTS}/1")))["payload"].clone();
+    let expected: serde_json::Map<String, Value> =
+        ["a", "b", "n"].iter().flat_map(|key| (0..ROUNDS).map(move |n| (format!("{key}{n}"), json!(n)))).collect();
+    assert_eq!(payload, Value::Object(expected));
+}
+
+#[test]
+fn what_is_deleted_natively_while_it_is_edited_stays_deleted() {
+    let server = serving("Dot");
+    let collection = server.database.open_collection("c").unwrap();
+    for round in 0..60 {
+        upsert(&server, json!([{"id": 1, "vector": [1.0, 0.0]}]));
+        let other = json!({"points": [{"id": 1, "vector": [0.0, 1.0]}]});
+        std::thread::scope(|scope| {
+            let edit = scope.spawn(|| post(&server, "/payload", json!({"payload": {"a": round}, "points": [1]})));
+            let vector = scope.spawn(|| server.put(&format!("{POINTS}/vectors"), &other));
+            collection.delete(1).unwrap();
+            for answer in [edit.join().unwrap(), vector.join().unwrap()] {
+                assert!([200, 404].contains(&answer.status), "{}", answer.body);
+            }
+        });
+        assert_eq!(collection.count().unwrap(), 0, "round {round}");
+    }
+}
+
+#[test]
+fn an_upsert_may_be_for_points_that_are_there_or_for_those_that_are_not() {
+    let server = serving("Dot");
+    let point = |id: u64, note: &str| json!({"id": id, "vector": [1.0, 0.0], "payload": {"note": note}});
+    upsert(&server, json!([point(1, "old")]));
+    let put = |body: Value| result(server.put(POINTS, &body));
+    let notes = || {
+        let page = result(post(&server, "/scroll", json!({})));
+        let points = page["points"].as_array().unwrap().clone();
+        points.iter().map(|point| point["payload"]["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    put(json!({"points": [point(1, "x"), point(2, "new")], "update_mode": "insert_only"}));
+    assert_eq!(notes(), ["old", "new"]);
+    put(json!({"points": [point(1, "changed"), point(3, "x")], "update_mode": "update_only"}));
+    assert_eq!(notes(), ["changed", "new"]);
+    let is_new = json!({"must": [{"key": "note", "match": {"value": "new"}}]});
+    put(json!({"points": [point(1, "x"), point(2, "let through"), point(3, "third")], "update_filter": is_new}));
+    assert_eq!(notes(), ["changed", "let through", "third"]);
+    result(post(&server, "/delete", json!({"filter": {"must": [{"key": "note", "match": {"value": "third"}}]}})));
+    assert_eq!(notes(), ["changed", "let through"]);
+}
+
+#[test]
+fn a_batch_holds_what_one_answer_holds() {
+    let mut settings = Settings::default();
+    settings.limits.hits = 3;
+    let database = Database::in_memory().unwrap();
+    let collection = database.collection_with("c", CollectionConfig::new().external(2)).unwrap();
+    collection.add_many((1..=4).map(|id| Document::new(id, "").vector(vec![1.0, id as f32]))).unwrap();
+    let server = Serving::with(database, settings);
+    let batch = |count: usize, search: Value| post(&server, "/query/batch", json!({"searches": vec![search; count]}));
+    let search = json!({"query": [0.0, 1.0], "limit": 3});
+    let found = result(batch(100, search.clone()));
+    assert_eq!(found.as_array().unwrap().len(), 100);
+    assert!(found.as_array().unwrap().iter().all(|one| ids(&one["points"]) == [json!(4), json!(3), json!(2)]));
+    assert!(error(batch(101, search.clone()), 400).contains("303 points"));
+    let fused = json!({"prefetch": [search.clone(), search], "query": {"fusion": "rrf"}, "limit": 1});
+    assert!(error(batch(43, fused), 400).contains("301 points"));
+}

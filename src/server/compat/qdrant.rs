@@ -6,6 +6,7 @@
 //! Writes are durable when they are answered, so `wait` changes nothing; nor do `ordering`, `consistency` and `timeout`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use self::shape::Shape;
 use self::write::Change;
-use crate::server::app::{Answer, App};
+use crate::server::app::{Answer, App, Kind};
 use crate::server::body::Json;
 use crate::server::failure::Failure;
 
@@ -33,7 +34,10 @@ mod point;
 mod query;
 mod read;
 mod scope;
+mod settle;
 mod shape;
+#[cfg(test)]
+mod trials;
 mod variety;
 mod write;
 
@@ -142,6 +146,20 @@ fn done(begun: Instant, result: Value) -> Json<Value> {
 async fn ask(app: Arc<App>, call: impl FnOnce(&App) -> Answer<Value> + Send + 'static) -> Answer<Json<Value>> {
     let begun = Instant::now();
     Ok(done(begun, app.read(call).await?))
+}
+
+/// [`ask`] of what may take long: it is told when nobody waits any more.
+async fn look(
+    app: Arc<App>,
+    call: impl FnOnce(&App, &AtomicBool) -> Answer<Value> + Send + 'static,
+) -> Answer<Json<Value>> {
+    let begun = Instant::now();
+    Ok(done(begun, app.call(Kind::Read, call).await?))
+}
+
+/// Ends what nobody waits for any more.
+fn expect_waiting(cancel: &AtomicBool) -> Answer<()> {
+    if cancel.load(Ordering::Relaxed) { Err(Failure::stopping()) } else { Ok(()) }
 }
 
 async fn change(app: Arc<App>, call: impl FnOnce(&App) -> Answer<Value> + Send + 'static) -> Answer<Json<Value>> {
@@ -401,7 +419,7 @@ async fn batch(State(app): Shared, name: Name, Json(body): Json<write::Batch>) -
 }
 
 async fn retrieve(State(app): Shared, name: Name, Json(body): Json<read::Retrieve>) -> Answer<Json<Value>> {
-    ask(app, move |app| read::retrieve(app, &name.collection(), &body)).await
+    look(app, move |app, cancel| read::retrieve(app, &name.collection(), &body, cancel)).await
 }
 
 async fn point(State(app): Shared, name: Name) -> Answer<Json<Value>> {
@@ -409,25 +427,25 @@ async fn point(State(app): Shared, name: Name) -> Answer<Json<Value>> {
 }
 
 async fn scroll(State(app): Shared, name: Name, Json(body): Json<read::Scroll>) -> Answer<Json<Value>> {
-    ask(app, move |app| read::scroll(app, &name.collection(), &body)).await
+    look(app, move |app, cancel| read::scroll(app, &name.collection(), &body, cancel)).await
 }
 
 async fn count(State(app): Shared, name: Name, Json(body): Json<read::Count>) -> Answer<Json<Value>> {
-    ask(app, move |app| read::count(app, &name.collection(), &body)).await
+    look(app, move |app, cancel| read::count(app, &name.collection(), &body, cancel)).await
 }
 
 async fn facet(State(app): Shared, name: Name, Json(body): Json<read::Facet>) -> Answer<Json<Value>> {
-    ask(app, move |app| read::facet(app, &name.collection(), &body)).await
+    look(app, move |app, cancel| read::facet(app, &name.collection(), &body, cancel)).await
 }
 
 async fn query(State(app): Shared, name: Name, Json(body): Json<Map<String, Value>>) -> Answer<Json<Value>> {
-    ask(app, move |app| query::query(app, &name.collection(), body)).await
+    look(app, move |app, cancel| query::query(app, &name.collection(), body, cancel)).await
 }
 
 async fn query_batch(State(app): Shared, name: Name, Json(body): Json<Map<String, Value>>) -> Answer<Json<Value>> {
-    ask(app, move |app| query::batch(app, &name.collection(), body)).await
+    look(app, move |app, cancel| query::batch(app, &name.collection(), body, cancel)).await
 }
 
 async fn query_groups(State(app): Shared, name: Name, Json(body): Json<Map<String, Value>>) -> Answer<Json<Value>> {
-    ask(app, move |app| query::groups(app, &name.collection(), body)).await
+    look(app, move |app, cancel| query::groups(app, &name.collection(), body, cancel)).await
 }

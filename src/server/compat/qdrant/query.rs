@@ -3,6 +3,7 @@
 //! Scores are Qdrant's: cosine and dot product as they are, larger first; of Euclidean spaces the distance, smaller first.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 
 use quiverdb_storage::{DocumentId, EF_MAX, Metric};
 use serde::Deserialize;
@@ -11,10 +12,11 @@ use serde_json::{Map, Value, json};
 use super::condition::Filter;
 use super::path::Path;
 use super::point::{Input, View, as_compared, payload};
+use super::settle::no_point;
 use super::shape::{DEFAULT, Shape, has_model};
 use super::variety::{self, Candidate};
-use super::write::{no_point, validate};
-use super::{read, scope, unsupported};
+use super::write::validate;
+use super::{expect_waiting, read, scope, unsupported};
 use crate::embed::NoStatistics;
 use crate::server::app::{Answer, App};
 use crate::server::failure::Failure;
@@ -22,6 +24,8 @@ use crate::types::{LIMIT_MAX, Mode, Query, SpaceStats};
 
 /// Prefetches that one query has at most.
 const PREFETCHES_MAX: usize = 64;
+/// The points that all queries of a batch ask for together, in times of the limit of one.
+const BATCH_HITS: usize = 100;
 
 /// A query, a prefetch, or what groups are made of.
 #[derive(Deserialize)]
@@ -96,25 +100,24 @@ struct Ranked {
 struct Engine<'a> {
     app: &'a App,
     shape: Shape,
+    cancel: &'a AtomicBool,
+}
+
+/// One query with what is shown of its hits.
+struct Search {
+    plan: Plan,
+    view: View,
+    offset: usize,
 }
 
 /// `POST .../points/query`.
-pub(super) fn query(app: &App, name: &str, body: Map<String, Value>) -> Answer<Value> {
-    let mut body = body;
-    let offset = body.remove("offset").filter(|offset| !offset.is_null());
-    let offset = offset.map_or(Some(0), |offset| offset.as_u64().and_then(|offset| usize::try_from(offset).ok()));
-    let offset = offset.ok_or_else(|| Failure::invalid("offset is a whole number"))?;
-    let view = view(&mut body)?;
-    let plan = Plan::parse(Value::Object(body), &mut 0)?;
-    let engine = Engine { app, shape: Shape::of(app, name)? };
-    let want = engine.bounded(plan.limit.saturating_add(offset))?;
-    let ranked = engine.run(&plan, want)?;
-    let shown = ranked.into_iter().skip(offset).take(plan.limit).map(|ranked| engine.show(&view, &ranked));
-    Ok(json!({"points": shown.collect::<Answer<Vec<_>>>()?}))
+pub(super) fn query(app: &App, name: &str, body: Map<String, Value>, cancel: &AtomicBool) -> Answer<Value> {
+    let search = Search::parse(body)?;
+    Engine { app, shape: Shape::of(app, name)?, cancel }.answer(&search)
 }
 
-/// `POST .../points/query/batch`.
-pub(super) fn batch(app: &App, name: &str, body: Map<String, Value>) -> Answer<Value> {
+/// `POST .../points/query/batch`. All queries are answered from one snapshot.
+pub(super) fn batch(app: &App, name: &str, body: Map<String, Value>, cancel: &AtomicBool) -> Answer<Value> {
     let mut body = body;
     let Some(Value::Array(searches)) = body.remove("searches") else {
         return Err(Failure::invalid("`searches` is a list of queries"));
@@ -122,19 +125,31 @@ pub(super) fn batch(app: &App, name: &str, body: Map<String, Value>) -> Answer<V
     if let Some(other) = body.keys().next() {
         return Err(Failure::invalid(format!("a batch has `searches`; got `{other}`")));
     }
-    let most = app.settings.limits.batch;
-    if searches.len() > most {
-        return Err(Failure::invalid(format!("{} queries; limits.batch is {most}", searches.len())));
+    let limits = &app.settings.limits;
+    if searches.len() > limits.batch {
+        return Err(Failure::invalid(format!("{} queries; limits.batch is {}", searches.len(), limits.batch)));
     }
     let one = |search: Value| {
         let Value::Object(body) = search else { return Err(Failure::invalid("a query is an object")) };
-        query(app, name, body)
+        Search::parse(body)
     };
-    Ok(Value::Array(searches.into_iter().map(one).collect::<Answer<_>>()?))
+    let searches = searches.into_iter().map(one).collect::<Answer<Vec<_>>>()?;
+    let engine = Engine { app, shape: Shape::of(app, name)?, cancel };
+    let there = usize::try_from(engine.shape.snapshot.count()).unwrap_or(usize::MAX);
+    let wanted = |search: &Search| search.plan.wanted(there).saturating_add(search.offset.min(there));
+    let hits = searches.iter().map(wanted).fold(0, usize::saturating_add);
+    let hits_max = limits.hits.saturating_mul(BATCH_HITS);
+    if hits > hits_max {
+        return Err(Failure::invalid(format!(
+            "searches: {hits} points are asked for, prefetches among them, and one answer is made of {hits_max} (limits.hits); \
+             ask in several batches"
+        )));
+    }
+    Ok(Value::Array(searches.iter().map(|search| engine.answer(search)).collect::<Answer<_>>()?))
 }
 
 /// `POST .../points/query/groups`: the best points of each value of a key, the groups in order of their best.
-pub(super) fn groups(app: &App, name: &str, body: Map<String, Value>) -> Answer<Value> {
+pub(super) fn groups(app: &App, name: &str, body: Map<String, Value>, cancel: &AtomicBool) -> Answer<Value> {
     let mut body = body;
     unsupported(&[("with_lookup", &body.remove("with_lookup"))])?;
     let path = Path::parse(body.remove("group_by").as_ref().and_then(Value::as_str).unwrap_or_default())?;
@@ -144,7 +159,7 @@ pub(super) fn groups(app: &App, name: &str, body: Map<String, Value>) -> Answer<
     let view = view(&mut body)?;
     body.entry("limit").or_insert(json!(3));
     let plan = Plan::parse(Value::Object(body), &mut 0)?;
-    let engine = Engine { app, shape: Shape::of(app, name)? };
+    let engine = Engine { app, shape: Shape::of(app, name)?, cancel };
     let mut want = plan.limit.saturating_mul(size).saturating_mul(4).clamp(1, LIMIT_MAX);
     let (groups, ranked) = loop {
         let ranked = engine.run(&plan, want)?;
@@ -172,7 +187,23 @@ fn view(body: &mut Map<String, Value>) -> Answer<View> {
     View::parse(payload.as_ref(), false, vector.as_ref())
 }
 
+impl Search {
+    fn parse(mut body: Map<String, Value>) -> Answer<Self> {
+        let offset = body.remove("offset").filter(|offset| !offset.is_null());
+        let offset = offset.map_or(Some(0), |offset| offset.as_u64().and_then(|offset| usize::try_from(offset).ok()));
+        let offset = offset.ok_or_else(|| Failure::invalid("offset is a whole number"))?;
+        let view = view(&mut body)?;
+        Ok(Self { plan: Plan::parse(Value::Object(body), &mut 0)?, view, offset })
+    }
+}
+
 impl Plan {
+    /// The points that it and its prefetches ask for, of so many.
+    fn wanted(&self, there: usize) -> usize {
+        let prefetched = self.prefetches.iter().map(|plan| plan.wanted(there));
+        prefetched.fold(self.limit.min(there), usize::saturating_add)
+    }
+
     fn parse(value: Value, count: &mut usize) -> Answer<Self> {
         *count += 1;
         if *count > PREFETCHES_MAX {
@@ -276,6 +307,14 @@ impl Kind {
 }
 
 impl Engine<'_> {
+    fn answer(&self, search: &Search) -> Answer<Value> {
+        let Search { plan, view, offset } = search;
+        let want = self.bounded(plan.limit.saturating_add(*offset))?;
+        let ranked = self.run(plan, want)?;
+        let shown = ranked.into_iter().skip(*offset).take(plan.limit).map(|ranked| self.show(view, &ranked));
+        Ok(json!({"points": shown.collect::<Answer<Vec<_>>>()?}))
+    }
+
     /// So many hits as are wanted, or all where there are fewer.
     fn bounded(&self, want: usize) -> Answer<usize> {
         let most = self.app.settings.limits.hits.min(LIMIT_MAX);
@@ -287,6 +326,7 @@ impl Engine<'_> {
 
     /// The best points of a query, so many at most.
     fn run(&self, plan: &Plan, want: usize) -> Answer<Vec<Ranked>> {
+        expect_waiting(self.cancel)?;
         let fetched = plan.prefetches.iter().map(|plan| self.run(plan, self.bounded(plan.limit)?));
         let fetched = fetched.collect::<Answer<Vec<_>>>()?;
         let mut ranked = match &plan.kind {
@@ -324,6 +364,7 @@ impl Engine<'_> {
     fn varied(&self, plan: &Plan, ranked: Vec<Ranked>, diversity: f64, want: usize) -> Answer<Vec<Ranked>> {
         let (place, space) = self.shape.space(plan.using.as_deref())?;
         let candidate = |one: &Ranked| {
+            expect_waiting(self.cancel)?;
             let chunk = one.passage.as_ref().map_or(0, |(chunk, _)| *chunk);
             let vectors = self.shape.snapshot.chunk_vectors(&one.id, chunk)?.ok_or_else(|| no_point(&one.id))?;
             let relevance = if space.metric == Metric::L2 { -one.score.powi(2) } else { one.score };
@@ -338,6 +379,7 @@ impl Engine<'_> {
         let Some(filter) = &plan.filter else { return Ok(ranked) };
         let mut kept = Vec::new();
         for one in ranked {
+            expect_waiting(self.cancel)?;
             let Some(stored) = self.shape.snapshot.stored(&one.id)? else { continue };
             let vectors = &self.shape.vectors;
             if filter.holds(&super::condition::Subject { id: Some(&one.id), payload: &stored.metadata, vectors }) {
@@ -359,7 +401,7 @@ impl Engine<'_> {
     }
 
     fn all(&self, plan: &Plan, want: usize) -> Answer<Vec<Ranked>> {
-        let (documents, _) = read::page(&self.shape, plan.filter.as_ref(), None, want)?;
+        let (documents, _) = read::page(&self.shape, plan.filter.as_ref(), None, want, self.cancel)?;
         Ok(documents.into_iter().map(|stored| Ranked { id: stored.id, score: 0.0, passage: None }).collect())
     }
 
@@ -382,10 +424,10 @@ impl Engine<'_> {
             let ids: HashSet<DocumentId> = fetched.into_iter().flatten().map(|one| one.id).collect();
             ids.into_iter().collect()
         });
-        let filters =
-            scope::filters(&self.shape.snapshot, plan.filter.as_ref(), &self.shape.vectors, within, &without)?;
+        let filters = scope::filters(&self.shape.looked_at(self.cancel), plan.filter.as_ref(), within, &without)?;
         let mut ranked = Vec::new();
         for filter in filters {
+            expect_waiting(self.cancel)?;
             let mut query = base.clone().limit(want).mode(Mode::Dense).group(self.shape.has_texts());
             if let Some(filter) = filter {
                 query = query.filter(filter);
@@ -464,6 +506,7 @@ impl Engine<'_> {
         let mut groups: Vec<(Value, Vec<usize>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for (rank, one) in ranked.iter().enumerate() {
+            expect_waiting(self.cancel)?;
             let Some(stored) = self.shape.snapshot.stored(&one.id)? else { continue };
             let payload = payload(&self.shape, stored, None);
             let values = path.flat(&payload);
@@ -484,6 +527,7 @@ impl Engine<'_> {
     }
 
     fn show(&self, view: &View, ranked: &Ranked) -> Answer<Value> {
+        expect_waiting(self.cancel)?;
         let stored = self.shape.snapshot.stored(&ranked.id)?.ok_or_else(|| no_point(&ranked.id))?;
         let passage = ranked.passage.as_ref().map(|(chunk, text)| (*chunk, text.as_str()));
         let mut point = view.show(&self.shape, stored, passage)?;

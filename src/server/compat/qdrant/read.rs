@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use quiverdb_storage::StoredDocument;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use super::condition::Filter;
 use super::path::Path;
 use super::point::{View, payload};
 use super::shape::Shape;
-use super::{ids, scope, unsupported};
+use super::{expect_waiting, ids, scope, unsupported};
 use crate::server::app::{Answer, App};
 use crate::server::failure::Failure;
 
@@ -73,7 +74,7 @@ pub(super) fn too_many(limit: usize, most: usize) -> Failure {
     ))
 }
 
-pub(super) fn retrieve(app: &App, name: &str, body: &Retrieve) -> Answer<Value> {
+pub(super) fn retrieve(app: &App, name: &str, body: &Retrieve, cancel: &AtomicBool) -> Answer<Value> {
     unsupported(&[("shard_key", &body.shard_key)])?;
     let most = app.settings.limits.hits;
     if body.ids.len() > most {
@@ -83,6 +84,7 @@ pub(super) fn retrieve(app: &App, name: &str, body: &Retrieve) -> Answer<Value> 
     let view = View::parse(body.with_payload.as_ref(), true, body.with_vector.as_ref())?;
     let mut points = Vec::new();
     for id in ids::all_asked(&body.ids)? {
+        expect_waiting(cancel)?;
         if let Some(stored) = shape.snapshot.stored(&id)? {
             points.push(view.show(&shape, stored, None)?);
         }
@@ -102,7 +104,7 @@ pub(super) fn one(app: &App, name: &str, id: &str) -> Answer<Value> {
     view.show(&shape, stored, None)
 }
 
-pub(super) fn scroll(app: &App, name: &str, body: &Scroll) -> Answer<Value> {
+pub(super) fn scroll(app: &App, name: &str, body: &Scroll, cancel: &AtomicBool) -> Answer<Value> {
     unsupported(&[("shard_key", &body.shard_key), ("order_by", &body.order_by)])?;
     let shape = Shape::of(app, name)?;
     let view = View::parse(body.with_payload.as_ref(), true, body.with_vector.as_ref())?;
@@ -112,11 +114,12 @@ pub(super) fn scroll(app: &App, name: &str, body: &Scroll) -> Answer<Value> {
         return Err(Failure::invalid("limit must be 1 or more"));
     }
     let from = body.offset.as_ref().filter(|offset| !offset.is_null()).map(ids::asked).transpose()?;
-    let (documents, next) = page(&shape, filter.as_ref(), from, limit.min(most))?;
+    let (documents, next) = page(&shape, filter.as_ref(), from, limit.min(most), cancel)?;
     if next.is_some() && limit > most {
         return Err(too_many(limit, most));
     }
-    let points = documents.into_iter().map(|stored| view.show(&shape, stored, None)).collect::<Answer<Vec<_>>>()?;
+    let shown = |stored| expect_waiting(cancel).and_then(|()| view.show(&shape, stored, None));
+    let points = documents.into_iter().map(shown).collect::<Answer<Vec<_>>>()?;
     Ok(json!({"points": points, "next_page_offset": next}))
 }
 
@@ -126,6 +129,7 @@ pub(super) fn page(
     filter: Option<&Filter>,
     from: Option<quiverdb_storage::DocumentId>,
     limit: usize,
+    cancel: &AtomicBool,
 ) -> Answer<(Vec<StoredDocument>, Option<Value>)> {
     let mut found = Vec::new();
     // The first one belongs to its page, and a walk begins behind it.
@@ -137,7 +141,7 @@ pub(super) fn page(
             found.push(stored);
         }
     }
-    scope::walk(&shape.snapshot, filter, &shape.vectors, from, &mut |document| {
+    scope::walk(&shape.looked_at(cancel), filter, from, &mut |document| {
         found.push(document);
         found.len() <= limit
     })?;
@@ -146,23 +150,23 @@ pub(super) fn page(
     Ok((found, next))
 }
 
-pub(super) fn count(app: &App, name: &str, body: &Count) -> Answer<Value> {
+pub(super) fn count(app: &App, name: &str, body: &Count, cancel: &AtomicBool) -> Answer<Value> {
     unsupported(&[("shard_key", &body.shard_key)])?;
     let shape = Shape::of(app, name)?;
     let count = match filter(body.filter.as_ref())? {
         None => shape.snapshot.count(),
-        Some(filter) => scope::matching(&shape.snapshot, Some(&filter), &shape.vectors)?.len() as u64,
+        Some(filter) => scope::matching(&shape.looked_at(cancel), Some(&filter))?.len() as u64,
     };
     Ok(json!({"count": count}))
 }
 
 /// How many points have each value of a key: the most frequent first, equal ones in order of their value.
-pub(super) fn facet(app: &App, name: &str, body: &Facet) -> Answer<Value> {
+pub(super) fn facet(app: &App, name: &str, body: &Facet, cancel: &AtomicBool) -> Answer<Value> {
     unsupported(&[("shard_key", &body.shard_key)])?;
     let shape = Shape::of(app, name)?;
     let (path, filter) = (Path::parse(&body.key)?, filter(body.filter.as_ref())?);
     let mut counts: BTreeMap<(u8, String), (Value, u64)> = BTreeMap::new();
-    scope::walk(&shape.snapshot, filter.as_ref(), &shape.vectors, None, &mut |document| {
+    scope::walk(&shape.looked_at(cancel), filter.as_ref(), None, &mut |document| {
         let payload = payload(&shape, document, None);
         let values: BTreeMap<_, _> =
             path.flat(&payload).into_iter().filter_map(|value| Some((sorted(value)?, value))).collect();

@@ -2,14 +2,16 @@
 //!
 //! A filter is translated into one of ours that lets through the same documents, or more. Where they are the same, the index
 //! answers; where they may be more, each that it lets through is asked again by [`super::condition`]. Invariant: the answer is
-//! exactly Qdrant's either way.
+//! exactly Qdrant's either way. Whoever looks stops soon after nobody waits any more.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 
 use quiverdb_storage::DocumentId;
 use serde_json::{Value, json};
 
 use super::condition::{Bounds, Condition, Exact, Filter, Subject, Test};
+use super::expect_waiting;
 use super::path::Path;
 use crate::Snapshot;
 use crate::server::app::Answer;
@@ -18,6 +20,14 @@ use crate::server::app::Answer;
 const PAGE: usize = 256;
 /// Ids that one of our filters lists at most.
 const IDS_MAX: usize = 65_536;
+
+/// What is looked at, for as long as somebody waits for it.
+pub(super) struct LookedAt<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// The names of its vectors.
+    pub(super) vectors: &'a [String],
+    pub(super) cancel: &'a AtomicBool,
+}
 
 /// A filter of ours for one of Qdrant's.
 struct Translated {
@@ -44,9 +54,8 @@ impl Translated {
 /// The filters of ours by which a search finds what Qdrant's filter lets through: each finds some of it. `None` among them is
 /// no filter; no filter at all means that there is nothing to find.
 pub(super) fn filters(
-    snapshot: &Snapshot,
+    scope: &LookedAt<'_>,
     filter: Option<&Filter>,
-    vectors: &[String],
     within: Option<Vec<DocumentId>>,
     without: &[DocumentId],
 ) -> Answer<Vec<Option<crate::Filter>>> {
@@ -65,8 +74,8 @@ pub(super) fn filters(
         }
     }
     let mut ids = match within {
-        Some(ids) => holding(snapshot, filter, vectors, ids)?,
-        None => matching(snapshot, filter, vectors)?,
+        Some(ids) => holding(scope, filter, ids)?,
+        None => matching(scope, filter)?,
     };
     let without: HashSet<&DocumentId> = without.iter().collect();
     ids.retain(|id| !without.contains(id));
@@ -78,16 +87,17 @@ pub(super) fn filters(
 }
 
 /// The ids of the documents that a filter lets through, in order.
-pub(super) fn matching(snapshot: &Snapshot, filter: Option<&Filter>, vectors: &[String]) -> Answer<Vec<DocumentId>> {
+pub(super) fn matching(scope: &LookedAt<'_>, filter: Option<&Filter>) -> Answer<Vec<DocumentId>> {
+    let snapshot = scope.snapshot;
     let Some(filter) = filter else { return Ok(snapshot.ids()?) };
     let Translated { filter: ours, is_exact } = translate(filter);
     let ours = ours.and_then(|ours| crate::Filter::from_json(&ours).ok());
     match ours {
         Some(ours) if is_exact => Ok(snapshot.ids_matching(&ours)?),
-        Some(ours) => holding(snapshot, Some(filter), vectors, snapshot.ids_matching(&ours)?),
+        Some(ours) => holding(scope, Some(filter), snapshot.ids_matching(&ours)?),
         None => {
             let mut ids = Vec::new();
-            walk(snapshot, Some(filter), vectors, None, &mut |document| {
+            walk(scope, Some(filter), None, &mut |document| {
                 ids.push(document.id);
                 true
             })?;
@@ -97,16 +107,12 @@ pub(super) fn matching(snapshot: &Snapshot, filter: Option<&Filter>, vectors: &[
 }
 
 /// Of these documents those that are there and that the filter lets through.
-fn holding(
-    snapshot: &Snapshot,
-    filter: Option<&Filter>,
-    vectors: &[String],
-    ids: Vec<DocumentId>,
-) -> Answer<Vec<DocumentId>> {
+fn holding(scope: &LookedAt<'_>, filter: Option<&Filter>, ids: Vec<DocumentId>) -> Answer<Vec<DocumentId>> {
     let mut kept = Vec::new();
     for id in ids {
-        let Some(stored) = snapshot.stored(&id)? else { continue };
-        let subject = Subject { id: Some(&id), payload: &stored.metadata, vectors };
+        expect_waiting(scope.cancel)?;
+        let Some(stored) = scope.snapshot.stored(&id)? else { continue };
+        let subject = Subject { id: Some(&id), payload: &stored.metadata, vectors: scope.vectors };
         if filter.is_none_or(|filter| filter.holds(&subject)) {
             kept.push(id);
         }
@@ -116,19 +122,19 @@ fn holding(
 
 /// Goes through the documents behind one, in order of id, that the filter lets through, until it is told to stop.
 pub(super) fn walk(
-    snapshot: &Snapshot,
+    scope: &LookedAt<'_>,
     filter: Option<&Filter>,
-    vectors: &[String],
     after: Option<DocumentId>,
     take: &mut dyn FnMut(quiverdb_storage::StoredDocument) -> bool,
 ) -> Answer<()> {
     let mut after = after;
     loop {
-        let page = snapshot.stored_after(after.as_ref(), PAGE)?;
+        expect_waiting(scope.cancel)?;
+        let page = scope.snapshot.stored_after(after.as_ref(), PAGE)?;
         let is_last = page.len() < PAGE;
         after = page.last().map(|document| document.id.clone());
         for document in page {
-            let subject = Subject { id: Some(&document.id), payload: &document.metadata, vectors };
+            let subject = Subject { id: Some(&document.id), payload: &document.metadata, vectors: scope.vectors };
             if filter.is_none_or(|filter| filter.holds(&subject)) && !take(document) {
                 return Ok(());
             }

@@ -4,9 +4,12 @@
 //! its default space then holds [`FILLER`] for every point, because ours has none without. Collections that were made
 //! otherwise are shown alike; what a text of theirs is cut into answers as one point, the document.
 
+use std::sync::atomic::AtomicBool;
+
 use quiverdb_storage::Metric;
 use serde_json::{Map, Value, json};
 
+use super::scope::LookedAt;
 use crate::server::app::{Answer, App};
 use crate::server::failure::Failure;
 use crate::types::SpaceStats;
@@ -42,6 +45,11 @@ impl Shape {
         let vectors =
             shown.map(|space| if space.name == DEFAULT { String::new() } else { space.name.clone() }).collect();
         Ok(Self { collection, snapshot, spaces, vectors })
+    }
+
+    /// What is looked at until nobody waits for it.
+    pub(super) fn looked_at<'a>(&'a self, cancel: &'a AtomicBool) -> LookedAt<'a> {
+        LookedAt { snapshot: &self.snapshot, vectors: &self.vectors, cancel }
     }
 
     /// Whether its vectors have names.

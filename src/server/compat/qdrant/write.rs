@@ -1,14 +1,14 @@
 //! How are points put, edited and taken away?
 //!
-//! Invariants: what a request asks for is looked at as a whole before any of it is written; edits of payloads and vectors, which
-//! read a document and write it again, happen one after another; what is answered is durable.
+//! Invariants: points that a request brings are looked at as a whole before any of them is written; an edit of a payload or a
+//! vector, which reads a document and writes it again, takes the place of the version that it read and of no other; what is
+//! answered is durable.
 //!
 //! A text with the name of a model becomes the point's vector here, and stays as the document's text, so that a search by words
 //! finds it, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
 
 use quiverdb_storage::{DocumentId, validate_content};
 use serde::Deserialize;
@@ -18,17 +18,16 @@ use serde_json::{Map, Value};
 use super::condition::{Filter, Subject};
 use super::path::Path;
 use super::point::{self, Input, TEXT, TITLE};
+use super::settle::{Edits, no_point, settle};
 use super::shape::{DEFAULT, FILLER, Shape, has_model};
-use super::{ids, read, scope, unsupported};
-use crate::Document;
+use super::{expect_waiting, ids, read, scope, unsupported};
 use crate::ingest::AddOptions;
 use crate::server::app::{Answer, App};
 use crate::server::failure::Failure;
+use crate::{Document, ExpectedVersion, Version};
 
 /// Texts that a model is given together.
 const TEXTS: usize = 64;
-/// Held by whoever reads a document to write it again.
-static EDITS: Mutex<()> = Mutex::new(());
 
 /// `PUT .../points`.
 #[derive(Deserialize)]
@@ -115,6 +114,7 @@ pub(super) enum Change {
 }
 
 /// A point, once its texts are vectors.
+#[derive(Clone)]
 struct Point {
     id: DocumentId,
     vectors: BTreeMap<String, Input>,
@@ -155,7 +155,7 @@ fn change(operation: Map<String, Value>) -> Answer<Change> {
 pub(super) fn make(app: &App, name: &str, change: Change, cancel: &AtomicBool) -> Answer<()> {
     match change {
         Change::Upsert(body) => upsert(app, name, body, cancel),
-        Change::Delete(body) => delete(app, name, &body),
+        Change::Delete(body) => delete(app, name, &body, cancel),
         Change::SetPayload(body) => set_payload(app, name, body, false, cancel),
         Change::OverwritePayload(body) => set_payload(app, name, body, true, cancel),
         Change::DeletePayload(DeletePayload { keys, points, filter, shard_key }) => {
@@ -177,25 +177,33 @@ fn upsert(app: &App, name: &str, body: Upsert, cancel: &AtomicBool) -> Answer<()
         (Some(_), Some(_)) | (None, None) => return Err(Failure::invalid("give either `points` or a `batch`")),
     };
     let filter = read::filter(update_filter.as_ref())?;
+    let mode = update_mode.as_deref();
+    let wanted = wanted(mode)?;
     let shape = Shape::of(app, name)?;
     let points = embedded(app, &shape, given, cancel)?;
     let documents = points.into_iter().map(|point| document(&shape, point)).collect::<Answer<Vec<_>>>()?;
-    let _edits = EDITS.lock().unwrap_or_else(PoisonError::into_inner);
-    let shape = Shape::of(app, name)?;
-    let wanted = wanted(update_mode.as_deref())?;
-    let mut kept = Vec::new();
-    for document in documents {
-        let stored = shape.snapshot.stored(&document.id)?;
-        let lets_through = |filter: &Filter| {
-            stored.as_ref().is_none_or(|stored| {
-                filter.holds(&Subject { id: Some(&stored.id), payload: &stored.metadata, vectors: &shape.vectors })
-            })
-        };
-        if wanted(stored.is_some()) && filter.as_ref().is_none_or(lets_through) {
-            kept.push(document);
-        }
+    if filter.is_none() && matches!(mode, None | Some("upsert")) {
+        return write(&shape, documents, cancel);
     }
-    write(&shape, kept, cancel)
+    drop(shape);
+    settle(app, name, &documents, cancel, |shape, documents| {
+        let mut kept = Vec::new();
+        for document in documents {
+            let stored = shape.snapshot.get_with_version(document.id.clone())?;
+            let lets_through = |filter: &Filter| stored.as_ref().is_none_or(|(stored, _)| holds(shape, filter, stored));
+            if wanted(stored.is_some()) && filter.as_ref().is_none_or(lets_through) {
+                let expected = stored.map_or(ExpectedVersion::Absent, |(_, version)| version.into());
+                kept.push((document.clone(), expected));
+            }
+        }
+        Ok(Edits::Put(kept))
+    })
+}
+
+/// Whether a filter of Qdrant's lets a document through.
+fn holds(shape: &Shape, filter: &Filter, document: &Document) -> bool {
+    let Some(payload) = document.metadata.as_object() else { return false };
+    filter.holds(&Subject { id: Some(&document.id), payload, vectors: &shape.vectors })
 }
 
 /// Whether a point that is there or not is to be written.
@@ -274,9 +282,7 @@ fn embedded(app: &App, shape: &Shape, given: Vec<Given>, cancel: &AtomicBool) ->
     for (model, texts) in texts {
         let embedder = app.embedder(&model)?;
         for some in texts.chunks(TEXTS) {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(Failure::stopping());
-            }
+            expect_waiting(cancel)?;
             let read: Vec<&str> = some.iter().map(|(_, _, text)| text.as_str()).collect();
             let embeddings = embedder.embed_documents(&read)?;
             for ((place, name, text), vector) in some.iter().zip(embeddings.rows()) {
@@ -352,47 +358,63 @@ pub(super) fn validate(shape: &Shape, name: &str, vector: &[f32]) -> Answer<()> 
 fn write(shape: &Shape, documents: Vec<Document>, cancel: &AtomicBool) -> Answer<()> {
     let options = AddOptions { cancel: Some(cancel), ..AddOptions::default() };
     let report = shape.collection.add_with(documents.into_iter().map(Ok), &options)?;
-    if cancel.load(Ordering::Relaxed) {
-        return Err(Failure::stopping());
-    }
+    expect_waiting(cancel)?;
     match report.rejected.first() {
         None => Ok(()),
         Some(rejected) => Err(Failure::invalid(format!("point {}: {}", rejected.source, rejected.reason))),
     }
 }
 
-/// The documents that are meant. Ids must be those of points that are there where the point is needed.
-fn selected(shape: &Shape, selector: &Selector, must_exist: bool) -> Answer<Vec<DocumentId>> {
-    unsupported(&[("shard_key", &selector.shard_key)])?;
-    let filter = read::filter(selector.filter.as_ref())?;
-    match (&selector.points, filter) {
-        (Some(points), None) => {
-            let ids = ids::all_asked(points)?;
-            if must_exist {
-                for id in &ids {
-                    shape.snapshot.stored(id)?.ok_or_else(|| no_point(id))?;
-                }
+/// Which documents are meant: those of these ids, or those that a filter lets through when it is asked.
+struct Selected {
+    ids: Vec<DocumentId>,
+    filter: Option<Filter>,
+}
+
+impl Selected {
+    fn of(app: &App, name: &str, selector: &Selector, cancel: &AtomicBool) -> Answer<Self> {
+        unsupported(&[("shard_key", &selector.shard_key)])?;
+        let filter = read::filter(selector.filter.as_ref())?;
+        let shape = Shape::of(app, name)?;
+        let ids = match (&selector.points, &filter) {
+            (Some(points), None) => ids::all_asked(points)?,
+            (None, Some(filter)) => scope::matching(&shape.looked_at(cancel), Some(filter))?,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Failure::invalid("give either `points` or a `filter`"));
             }
-            Ok(ids)
+        };
+        // Of those that are named, each once.
+        let mut seen = HashSet::new();
+        Ok(Self { ids: ids.into_iter().filter(|id| seen.insert(id.clone())).collect(), filter })
+    }
+
+    /// Those of these documents that are still meant, as they are now. Whoever names one that is not there is told.
+    fn among(&self, shape: &Shape, ids: &[DocumentId]) -> Answer<Vec<(Document, Version)>> {
+        let mut meant = Vec::with_capacity(ids.len());
+        for id in ids {
+            match (shape.snapshot.get_with_version(id.clone())?, &self.filter) {
+                (Some((document, _)), Some(filter)) if !holds(shape, filter, &document) => {}
+                (Some(found), _) => meant.push(found),
+                (None, Some(_)) => {}
+                (None, None) => return Err(no_point(id)),
+            }
         }
-        (None, Some(filter)) => scope::matching(&shape.snapshot, Some(&filter), &shape.vectors),
-        (Some(_), Some(_)) | (None, None) => Err(Failure::invalid("give either `points` or a `filter`")),
+        Ok(meant)
     }
 }
 
-/// There is no such point.
-pub(super) fn no_point(id: &DocumentId) -> Failure {
-    Failure::not_found("document_not_found", format!("Not found: No point with id {} found", ids::shown(id)))
-}
-
-fn delete(app: &App, name: &str, selector: &Selector) -> Answer<()> {
-    let _edits = EDITS.lock().unwrap_or_else(PoisonError::into_inner);
-    let shape = Shape::of(app, name)?;
-    let ids = selected(&shape, selector, false)?;
-    if !ids.is_empty() {
-        shape.collection.delete_many(&ids)?;
+fn delete(app: &App, name: &str, selector: &Selector, cancel: &AtomicBool) -> Answer<()> {
+    let selected = Selected::of(app, name, selector, cancel)?;
+    if selected.filter.is_none() {
+        if !selected.ids.is_empty() {
+            Shape::of(app, name)?.collection.delete_many(&selected.ids)?;
+        }
+        return Ok(());
     }
-    Ok(())
+    settle(app, name, &selected.ids, cancel, |shape, ids| {
+        let meant = selected.among(shape, ids)?;
+        Ok(Edits::Delete(meant.into_iter().map(|(document, version)| (document.id, version.into())).collect()))
+    })
 }
 
 fn set_payload(app: &App, name: &str, body: SetPayload, overwrite: bool, cancel: &AtomicBool) -> Answer<()> {
@@ -422,49 +444,63 @@ fn set_payload(app: &App, name: &str, body: SetPayload, overwrite: bool, cancel:
 }
 
 /// Reads documents, edits their payload, and writes them again; vectors stay.
-fn edit(
+pub(super) fn edit(
     app: &App,
     name: &str,
     selector: &Selector,
     cancel: &AtomicBool,
     edit: impl Fn(&mut Map<String, Value>),
 ) -> Answer<()> {
-    let _edits = EDITS.lock().unwrap_or_else(PoisonError::into_inner);
-    let shape = Shape::of(app, name)?;
-    let ids: HashSet<DocumentId> = selected(&shape, selector, true)?.into_iter().collect();
-    let mut documents = Vec::new();
-    for id in ids {
-        let Some(mut document) = shape.snapshot.get(id)? else { continue };
-        let mut payload = document.metadata.as_object().cloned().unwrap_or_default();
-        edit(&mut payload);
-        if shape.has_texts() && (payload.contains_key(TEXT) || payload.contains_key(TITLE)) {
-            return Err(Failure::invalid(format!("`{TEXT}` and `{TITLE}` are changed by an upsert of the point")));
+    let selected = Selected::of(app, name, selector, cancel)?;
+    if selected.filter.is_none() {
+        // Before any is edited.
+        let shape = Shape::of(app, name)?;
+        for id in &selected.ids {
+            shape.snapshot.stored(id)?.ok_or_else(|| no_point(id))?;
         }
-        validate_content(&document.id, document.title.as_deref(), &document.text, &payload)
-            .map_err(crate::Error::from)?;
-        document.metadata = Value::Object(payload);
-        documents.push(document);
     }
-    write(&shape, documents, cancel)
+    settle(app, name, &selected.ids, cancel, |shape, ids| {
+        let mut documents = Vec::new();
+        for (mut document, version) in selected.among(shape, ids)? {
+            let mut payload = document.metadata.as_object().cloned().unwrap_or_default();
+            edit(&mut payload);
+            if shape.has_texts() && (payload.contains_key(TEXT) || payload.contains_key(TITLE)) {
+                return Err(Failure::invalid(format!("`{TEXT}` and `{TITLE}` are changed by an upsert of the point")));
+            }
+            validate_content(&document.id, document.title.as_deref(), &document.text, &payload)
+                .map_err(crate::Error::from)?;
+            document.metadata = Value::Object(payload);
+            documents.push((document, version.into()));
+        }
+        Ok(Edits::Put(documents))
+    })
 }
 
 fn update_vectors(app: &App, name: &str, body: UpdateVectors, cancel: &AtomicBool) -> Answer<()> {
     unsupported(&[("shard_key", &body.shard_key), ("update_filter", &body.update_filter)])?;
-    let points = embedded(app, &Shape::of(app, name)?, body.points, cancel)?;
-    let _edits = EDITS.lock().unwrap_or_else(PoisonError::into_inner);
     let shape = Shape::of(app, name)?;
-    let mut documents = Vec::new();
-    for Point { id, vectors, text, .. } in points {
-        let stored = shape.snapshot.get(id.clone())?.ok_or_else(|| no_point(&id))?;
-        let Document { text: before, title, metadata, vector, vectors: others, expires_at, .. } = stored;
-        let mut all: BTreeMap<String, Input> =
-            others.into_iter().map(|(name, vector)| (name, Input::Vector(vector))).collect();
-        let own = vector.filter(|_| !shape.has_names());
-        all.extend(own.map(|vector| (String::new(), Input::Vector(vector))));
-        all.extend(vectors);
-        let payload = metadata.as_object().cloned().unwrap_or_default();
-        let point = Point { id, vectors: all, payload, text: text.or(Some(before)), title };
-        documents.push(Document { expires_at, ..document(&shape, point)? });
+    let points = embedded(app, &shape, body.points, cancel)?;
+    for point in &points {
+        // Before any is edited.
+        updated(&shape, point)?;
     }
-    write(&shape, documents, cancel)
+    drop(shape);
+    settle(app, name, &points, cancel, |shape, points| {
+        Ok(Edits::Put(points.iter().map(|point| updated(shape, point)).collect::<Answer<_>>()?))
+    })
+}
+
+/// The document of a point with other vectors, and the version of the one that is there.
+fn updated(shape: &Shape, point: &Point) -> Answer<(Document, ExpectedVersion)> {
+    let Point { id, vectors, text, .. } = point.clone();
+    let (stored, version) = shape.snapshot.get_with_version(id.clone())?.ok_or_else(|| no_point(&id))?;
+    let Document { text: before, title, metadata, vector, vectors: others, expires_at, .. } = stored;
+    let mut all: BTreeMap<String, Input> =
+        others.into_iter().map(|(name, vector)| (name, Input::Vector(vector))).collect();
+    let own = vector.filter(|_| !shape.has_names());
+    all.extend(own.map(|vector| (String::new(), Input::Vector(vector))));
+    all.extend(vectors);
+    let payload = metadata.as_object().cloned().unwrap_or_default();
+    let point = Point { id, vectors: all, payload, text: text.or(Some(before)), title };
+    Ok((Document { expires_at, ..document(shape, point)? }, version.into()))
 }
