@@ -387,6 +387,55 @@ fn an_upsert_may_be_for_points_that_are_there_or_for_those_that_are_not() {
 }
 
 #[test]
+fn groups_that_are_not_full_are_answered() {
+    let server = serving("Dot");
+    let points: Vec<Value> =
+        (0..40).map(|id| json!({"id": id, "vector": [1.0, id], "payload": {"own": id, "odd": id % 2}})).collect();
+    upsert(&server, json!(points));
+    let groups = |body: Value| result(post(&server, "/query/groups", body))["groups"].clone();
+    // Each point is its own group, and three a group are wanted.
+    let own = groups(json!({"query": [0.0, 1.0], "group_by": "own", "limit": 5, "group_size": 3}));
+    assert_eq!(ids(&own), [json!(39), json!(38), json!(37), json!(36), json!(35)]);
+    assert!(own.as_array().unwrap().iter().all(|group| group["hits"].as_array().unwrap().len() == 1), "{own}");
+    let odd = groups(json!({"query": [0.0, 1.0], "group_by": "odd", "limit": 9, "group_size": 2}));
+    assert_eq!((ids(&odd), ids(&odd[0]["hits"])), (vec![json!(1), json!(0)], vec![json!(39), json!(37)]));
+}
+
+#[test]
+fn groups_beyond_the_points_that_are_looked_at_are_answered_too() {
+    let database = Database::in_memory().unwrap();
+    let collection = database.collection_with("c", CollectionConfig::new().external(1)).unwrap();
+    let point = |id: i64| Document::new(id, "").vector(vec![(id % 100) as f32 + 1.0]).metadata(json!({"own": id}));
+    collection.add_many((0..10_050).map(point)).unwrap();
+    let server = Serving::with(database, Settings::default());
+    let body = json!({"query": [1.0], "group_by": "own", "limit": 2, "group_size": 2});
+    assert_eq!(result(post(&server, "/query/groups", body))["groups"].as_array().unwrap().len(), 2);
+    let body = json!({"query": [1.0], "group_by": "own", "limit": 100, "group_size": 1_000_000});
+    assert!(error(post(&server, "/query/groups", body), 400).contains("limits.hits"));
+}
+
+#[test]
+fn groups_of_documents_of_several_passages_are_answered() {
+    let database = Database::in_memory().unwrap();
+    let config = CollectionConfig::new().chunk_tokens(16).chunk_overlap(0);
+    let collection = database.collection_with("c", config).unwrap();
+    let text = |id: i64| {
+        let passages = (0..12).map(|n| format!("Apple number {n} of tree {id} is red and sweet and falls in autumn."));
+        passages.collect::<Vec<_>>().join("\n\n")
+    };
+    let own = |id: i64| Document::new(id, text(id)).metadata(json!({"own": id}));
+    collection.add_many((0..6).map(own)).unwrap();
+    let server = Serving::with(database, Settings::default());
+    let query = json!({"text": "apples", "model": "builtin"});
+    let body = json!({"query": query, "group_by": "own", "limit": 6, "group_size": 2});
+    let groups = result(post(&server, "/query/groups", body))["groups"].clone();
+    let mut keys: Vec<i64> = ids(&groups).iter().map(|id| id.as_i64().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [0, 1, 2, 3, 4, 5]);
+    assert!(groups.as_array().unwrap().iter().all(|group| group["hits"].as_array().unwrap().len() == 1), "{groups}");
+}
+
+#[test]
 fn a_batch_holds_what_one_answer_holds() {
     let mut settings = Settings::default();
     settings.limits.hits = 3;

@@ -160,18 +160,15 @@ pub(super) fn groups(app: &App, name: &str, body: Map<String, Value>, cancel: &A
     body.entry("limit").or_insert(json!(3));
     let plan = Plan::parse(Value::Object(body), &mut 0)?;
     let engine = Engine { app, shape: Shape::of(app, name)?, cancel };
-    let mut want = plan.limit.saturating_mul(size).saturating_mul(4).clamp(1, LIMIT_MAX);
+    let asked = engine.bounded(plan.limit.saturating_mul(size))?;
+    let mut want = asked.saturating_mul(4).clamp(1, LIMIT_MAX);
     let (groups, ranked) = loop {
         let ranked = engine.run(&plan, want)?;
         let groups = engine.grouped(&path, &ranked, plan.limit, size)?;
         let is_full = groups.len() >= plan.limit && groups.iter().all(|(_, members)| members.len() >= size);
-        if is_full || ranked.len() < want {
+        // Groups that the nearest points do not fill are answered as they are, as Qdrant does.
+        if is_full || ranked.len() < want || want == LIMIT_MAX {
             break (groups, ranked);
-        }
-        if want == LIMIT_MAX {
-            let message =
-                format!("the groups are not full within the first {LIMIT_MAX} points; filter, or ask for fewer");
-            return Err(Failure::invalid(message));
         }
         want = want.saturating_mul(4).min(LIMIT_MAX);
     };
