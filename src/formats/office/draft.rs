@@ -6,10 +6,10 @@
 use crate::formats::FILE_BYTES_MAX;
 
 /// Columns of a table, as many as sheets have (.xlsx and .ods).
-pub(super) const COLUMNS_MAX: usize = 16_384;
+const COLUMNS_MAX: usize = 16_384;
 /// The longest text: a cell far to the right has a blank one for each column before it, so a small file may say much.
 /// Those of tests are smaller, to be at it soon.
-pub(super) const TEXT_BYTES_MAX: usize = if cfg!(test) { 4 << 20 } else { FILE_BYTES_MAX as usize };
+const TEXT_BYTES_MAX: usize = if cfg!(test) { 4 << 20 } else { FILE_BYTES_MAX as usize };
 
 /// A Markdown text in the making.
 #[derive(Default)]
@@ -149,15 +149,67 @@ impl Draft {
     }
 }
 
+/// A row of a sheet in the making: blank but for the cells that were put in. Of a row that is too wide or says too much no
+/// cell is copied, since a few bytes of a file may ask for gigabytes.
+#[derive(Default)]
+pub(super) struct Cells {
+    row: Vec<String>,
+    /// Of all cells that were put in.
+    bytes: usize,
+}
+
+impl Cells {
+    /// Begins the next row.
+    pub(super) fn clear(&mut self) {
+        self.row.clear();
+        self.bytes = 0;
+    }
+
+    /// How many columns there are up to the last filled cell.
+    pub(super) fn columns(&self) -> usize {
+        self.row.len()
+    }
+
+    /// Puts a text in so many columns, counted from 0; a blank one says nothing. Has the draft refused where that is too much,
+    /// and does nothing where it is already.
+    pub(super) fn put(&mut self, column: usize, often: usize, text: &str, draft: &mut Draft) {
+        if draft.refused.is_some() || often == 0 || text.trim().is_empty() {
+            return;
+        }
+        let columns = column.saturating_add(often);
+        if columns > COLUMNS_MAX {
+            return draft.refuse(too_wide(columns));
+        }
+        self.bytes = self.bytes.saturating_add(text.len().saturating_mul(often));
+        if self.bytes > TEXT_BYTES_MAX {
+            return draft.refuse(too_long());
+        }
+        if self.row.len() < columns {
+            self.row.resize(columns, String::new());
+        }
+        self.row[column..columns].fill(text.to_owned());
+    }
+
+    /// Writes the row so often; a blank one not at all.
+    pub(super) fn write(&self, often: usize, draft: &mut Draft) {
+        let often = if self.row.is_empty() { 0 } else { often };
+        for _ in 0..often {
+            if !draft.row(&self.row) {
+                break;
+            }
+        }
+    }
+}
+
 /// Why a table is not taken that has a cell in this column, counted from 1.
-pub(super) fn too_wide(column: usize) -> String {
+fn too_wide(column: usize) -> String {
     format!(
         "a table has a cell in column {column}, and {COLUMNS_MAX} columns are the most; split the table, or save it as CSV"
     )
 }
 
 /// Why a text is not taken.
-pub(super) fn too_long() -> String {
+fn too_long() -> String {
     format!(
         "its tables come to more than {} MiB of text, blank cells counted; save them as CSV, or delete cells that stand far from \
          the others",
@@ -169,4 +221,32 @@ pub(super) fn too_long() -> String {
 fn escaped(line: &str) -> String {
     let is_mark = line.starts_with(['#', '=', '`', '~', '<']) || line.starts_with("--");
     if is_mark { format!("\\{line}") } else { line.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_row_never_holds_more_than_a_text_may() {
+        let (mut cells, mut draft) = (Cells::default(), Draft::default());
+        let text = "x".repeat(1_000);
+        for column in 0..10 {
+            cells.put(column * 1_000, 1_000, &text, &mut draft);
+        }
+        assert_eq!(cells.columns(), 4_000);
+        assert_eq!(cells.row.iter().map(String::len).sum::<usize>(), 4_000_000);
+        assert!(draft.finish().unwrap_err().contains("4 MiB"));
+        // A cell that is put in again and again counts each time; the next row begins anew.
+        let mut draft = Draft::default();
+        for _ in 0..3 {
+            cells.clear();
+            (0..4).for_each(|_| cells.put(0, 1_000, &text, &mut draft));
+        }
+        assert!(draft.refused.is_none());
+        cells.put(0, 1_000, &text, &mut draft);
+        assert!(draft.refused.is_some());
+    }
 }

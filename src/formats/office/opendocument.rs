@@ -3,7 +3,7 @@
 //! Sheets have their name as a heading; slides are pages. Notes stand where their sign stands.
 
 use super::archive::Archive;
-use super::draft::{COLUMNS_MAX, Draft, TEXT_BYTES_MAX, too_long, too_wide};
+use super::draft::{Cells, Draft};
 use super::xml::{Element, Event, walk};
 use super::{extract, properties};
 use crate::formats::{Extract, pages_of};
@@ -33,9 +33,9 @@ struct Body {
     level: Option<usize>,
     lists: usize,
     tables: usize,
-    row: Vec<String>,
-    /// Blank cells after the last filled one: up to the end of the row they say nothing.
-    blank: usize,
+    row: Cells,
+    /// Where the next cell of the row stands.
+    column: usize,
     /// The cell at hand, and how many there are of it and of its row.
     cell: Option<String>,
     repeated: usize,
@@ -83,7 +83,7 @@ impl Body {
             }
             "table-row" if self.tables == 1 => {
                 self.row.clear();
-                self.blank = 0;
+                self.column = 0;
                 self.rows = number("number-rows-repeated").unwrap_or(1);
             }
             "table-cell" | "covered-table-cell" if self.tables == 1 => {
@@ -129,30 +129,13 @@ impl Body {
 
     fn end_cell(&mut self) {
         let cell = self.cell.take().unwrap_or_default();
-        if cell.trim().is_empty() {
-            self.blank = self.blank.saturating_add(self.repeated);
-            return;
-        }
-        let columns = self.row.len().saturating_add(self.blank).saturating_add(self.repeated);
-        if columns > COLUMNS_MAX {
-            return self.draft.refuse(too_wide(columns));
-        }
-        if cell.len().saturating_mul(self.repeated) > TEXT_BYTES_MAX {
-            return self.draft.refuse(too_long());
-        }
-        self.row.resize(self.row.len() + std::mem::take(&mut self.blank), String::new());
-        self.row.resize(columns, cell);
+        self.row.put(self.column, self.repeated, &cell, &mut self.draft);
+        self.column = self.column.saturating_add(self.repeated);
     }
 
+    /// A blank row stands for all that follow it to the end of the sheet.
     fn end_row(&mut self) {
-        let row = std::mem::take(&mut self.row);
-        // A blank row stands for all that follow it to the end of the sheet.
-        let rows = if row.is_empty() { 0 } else { self.rows };
-        for _ in 0..rows {
-            if !self.draft.row(&row) {
-                break;
-            }
-        }
+        self.row.write(self.rows, &mut self.draft);
     }
 
     fn end_paragraph(&mut self) {

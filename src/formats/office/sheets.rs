@@ -3,10 +3,11 @@
 //! Each sheet is a heading and its rows are rows of a table. Values are shown as they are stored, the last computed one of
 //! a formula; numbers that are formatted as dates are written as dates.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::archive::{Archive, relations};
-use super::draft::{COLUMNS_MAX, Draft, too_wide};
+use super::draft::{Cells, Draft};
 use super::xml::{Element, Event, walk};
 use super::{extract, properties};
 use crate::formats::Extract;
@@ -41,7 +42,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Extract, String> {
         let Some(xml) = part.map_or(Ok(None), |part| archive.part(&part))? else { continue };
         draft.heading(2, &name);
         let mut sheet =
-            Sheet { strings: &strings, dates: &dates, draft: &mut draft, cell: Cell::default(), row: Vec::new() };
+            Sheet { strings: &strings, dates: &dates, draft: &mut draft, cell: Cell::default(), row: Cells::default() };
         walk(&xml, |event| sheet.take(&event))?;
         draft.end_block();
     }
@@ -121,7 +122,7 @@ struct Sheet<'a> {
     dates: &'a [bool],
     draft: &'a mut Draft,
     cell: Cell,
-    row: Vec<String>,
+    row: Cells,
 }
 
 impl Sheet<'_> {
@@ -137,15 +138,13 @@ impl Sheet<'_> {
             Event::Text(_) => {}
             Event::End("v" | "t") => self.cell.in_value = false,
             Event::End("c") => self.end_cell(),
-            Event::End("row") => {
-                self.draft.row(&std::mem::take(&mut self.row));
-            }
+            Event::End("row") => self.row.write(1, self.draft),
             Event::End(_) => {}
         }
     }
 
     fn begin_cell(&mut self, element: &Element<'_>) {
-        let column = element.attribute("r").and_then(|place| column(&place)).unwrap_or(self.row.len());
+        let column = element.attribute("r").and_then(|place| column(&place)).unwrap_or(self.row.columns());
         let style = element.attribute("s").and_then(|style| style.parse().ok()).unwrap_or(usize::MAX);
         let kind = element.attribute("t").unwrap_or_default();
         self.cell = Cell { kind, style, column, ..Cell::default() };
@@ -156,19 +155,14 @@ impl Sheet<'_> {
         if value.is_empty() {
             return;
         }
-        if column >= COLUMNS_MAX {
-            return self.draft.refuse(too_wide(column + 1));
-        }
         let text = match kind.as_str() {
-            "s" => value.trim().parse::<usize>().ok().and_then(|at| self.strings.get(at)).cloned().unwrap_or_default(),
-            "b" => if value.trim() == "1" { "true" } else { "false" }.to_owned(),
-            "" | "n" if self.dates.get(style) == Some(&true) => date(&value).unwrap_or(value),
-            _ => value,
+            // A long text that many cells share is copied by none before it is known to be taken.
+            "s" => value.trim().parse::<usize>().ok().and_then(|at| self.strings.get(at)).map_or("", String::as_str).into(),
+            "b" => Cow::from(if value.trim() == "1" { "true" } else { "false" }),
+            "" | "n" if self.dates.get(style) == Some(&true) => date(&value).unwrap_or(value).into(),
+            _ => value.into(),
         };
-        if self.row.len() <= column {
-            self.row.resize(column + 1, String::new());
-        }
-        self.row[column] = text;
+        self.row.put(column, 1, &text, self.draft);
     }
 }
 

@@ -162,3 +162,21 @@ fn cells_and_rows_that_are_repeated_are_all_there() {
     let endless = format!("<table-row number-rows-repeated=\"99999999999\">{}</table-row>", cell(1_000, "x"));
     assert!(opendocument::read(&table(&endless)).err().unwrap().contains("4 MiB"));
 }
+
+/// Each of these cells is taken by itself. What is refused is the text of the row, before the row ends: so a cell beyond the
+/// last column, which comes after them, is not what is told of.
+#[test]
+fn a_row_is_refused_at_the_cell_with_which_it_is_too_long() {
+    let text = "x".repeat(300);
+    let cells = format!("<table-cell number-columns-repeated=\"5000\"><p>{text}</p></table-cell>").repeat(3);
+    let beyond = "<table-cell number-columns-repeated=\"2000\"><p>y</p></table-cell>";
+    let sheet_of = |row: &str| archive(&[("content.xml", format!("<table>{row}</table>").as_bytes())]);
+    let reason = opendocument::read(&sheet_of(&format!("<table-row>{cells}{beyond}</table-row>"))).err().unwrap();
+    assert!(reason.contains("4 MiB"), "{reason}");
+    // Of one column, too, and where no row is ever written.
+    let reason = opendocument::read(&sheet_of(&cells)).err().unwrap();
+    assert!(reason.contains("4 MiB"), "{reason}");
+    let cells = format!("<c r=\"A1\" t=\"str\"><v>{}</v></c>", "x".repeat(1 << 20)).repeat(5);
+    let reason = sheets::read(&sheet(&format!("<row>{cells}<c r=\"XFE1\"><v>y</v></c></row>"))).err().unwrap();
+    assert!(reason.contains("4 MiB"), "{reason}");
+}
