@@ -378,11 +378,8 @@ impl Claim {
         // A file that was moved is the same file, and rows that were deleted are in nobody's way.
         let claimed = claimed.filter(|claimed| Path::new(&claimed.path).is_file());
         let other = match claimed {
-            Some(claimed) => {
-                let row = DocumentId::Text(format!("{name}#{}", claimed.row));
-                parts.pinned()?.1.digest(&row)?.map(|_| claimed)
-            }
-            None => None,
+            Some(claimed) if has_rows_of(parts, name)? => Some(claimed),
+            Some(_) | None => None,
         };
         Ok(Self { name: name.to_owned(), key, other })
     }
@@ -396,6 +393,26 @@ impl Claim {
         let Some(row) = named else { return Ok(None) };
         let claimed = Claimed { version: VERSION, path: identity.path.clone(), row };
         Ok(Some(LedgerEdit::put(self.key.clone(), json(&claimed)?)))
+    }
+}
+
+/// Whether some row is in that is called after a file of this name; the one that was there when the file was claimed may have
+/// been deleted since.
+fn has_rows_of(parts: &Arc<Parts>, name: &str) -> Result<bool> {
+    let (_, snapshot) = parts.pinned()?;
+    let prefix = format!("{name}#");
+    let mut after = DocumentId::Text(prefix.clone());
+    loop {
+        let Some(next) = snapshot.scan(Some(&after), 1)?.pop() else { return Ok(false) };
+        match &next.id {
+            DocumentId::Text(id) if id.starts_with(&prefix) => {
+                if id[prefix.len()..].bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Ok(true);
+                }
+            }
+            DocumentId::Text(_) | DocumentId::Integer(_) => return Ok(false),
+        }
+        after = next.id;
     }
 }
 
@@ -438,12 +455,14 @@ struct State {
     failed: Option<Error>,
     /// Whether it ended at the end.
     exhausted: bool,
-    /// The first row of this run that is called after the file.
+    /// The first row of this run that is called after the file and was taken.
     named: Option<u64>,
 }
 
 struct InFlight {
     next: Position,
+    /// Called after the file.
+    is_named: bool,
     /// The document's id, or why there is none.
     row: std::result::Result<String, BadRow>,
 }
@@ -531,7 +550,6 @@ impl Run<'_> {
                 state.failed = Some(error);
                 return None;
             }
-            state.named.get_or_insert(row.next.rows);
         }
         let (loaded, in_flight) = match row.document {
             Ok(document) => {
@@ -546,7 +564,7 @@ impl Run<'_> {
                 (Err(bad.rejected()), Err(bad))
             }
         };
-        state.in_flight.push_back(InFlight { next: row.next, row: in_flight });
+        state.in_flight.push_back(InFlight { next: row.next, is_named: row.is_named_by_row, row: in_flight });
         Some(loaded)
     }
 
@@ -614,18 +632,22 @@ impl Along for Run<'_> {
         let mut reasons = refused_documents(report);
         let mut place = 0;
         while state.committed < taken {
-            let Some(InFlight { next, row }) = state.in_flight.pop_front() else { break };
+            let Some(InFlight { next, is_named, row }) = state.in_flight.pop_front() else { break };
             state.committed += 1;
             state.position = next;
             let bad = match row {
                 Err(bad) => Some(bad),
                 Ok(id) => {
                     place += 1;
-                    reasons.remove(&(place - 1)).map(|reason| {
+                    let refused = reasons.remove(&(place - 1)).map(|reason| {
                         state.rejected += 1;
                         let (source, row) = (self.identity.path.clone(), next.rows);
                         BadRow { source, row, column: None, value: Some(id.into()), reason }
-                    })
+                    });
+                    if is_named && refused.is_none() {
+                        state.named.get_or_insert(next.rows);
+                    }
+                    refused
                 }
             };
             if let Some(bad) = bad {

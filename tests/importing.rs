@@ -462,6 +462,29 @@ fn rows_without_ids_of_two_files_of_one_name_never_replace_each_other() {
     assert_eq!(counts(&moved), [0, 0, 3, 0]);
 }
 
+/// What holds the name is a row that is in: neither one that was rejected nor one that was deleted since.
+#[test]
+fn a_file_s_name_is_held_by_whichever_of_its_rows_are_in() {
+    let folder = folder();
+    let path = |place: &str| folder.path().join(place).join("x.jsonl");
+    let row = |vector: &str| format!("{{\"vector\":{vector}}}\n");
+    let rows = [("a", row("[1,2,3]") + &row("[1,2]") + &row("[2,1]")), ("b", row("[3,4]") + &row("[4,3]"))];
+    for (place, rows) in rows {
+        fs::create_dir(folder.path().join(place)).unwrap();
+        fs::write(path(place), rows).unwrap();
+    }
+    let collection = points(2);
+    let first = collection.import(path("a"), &ImportOptions::default()).unwrap();
+    assert_eq!(counts(&first), [2, 0, 0, 1]);
+    let refused = || collection.import(path("b"), &ImportOptions::default()).unwrap_err().to_string();
+    assert!(refused().contains("have the same name"));
+    collection.delete("x.jsonl#2").unwrap();
+    assert!(refused().contains("have the same name"));
+    collection.delete("x.jsonl#3").unwrap();
+    collection.add(Document::new("x.jsonl#notes", "").vector(vec![0.5, 0.5])).unwrap();
+    assert_eq!(counts(&collection.import(path("b"), &ImportOptions::default()).unwrap()), [2, 0, 0, 0]);
+}
+
 #[test]
 fn filters_see_the_types_of_columns() {
     let collection = points(4);
