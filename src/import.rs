@@ -245,7 +245,7 @@ pub(crate) fn import(parts: &Arc<Parts>, path: &Path, options: &ImportOptions<'_
     let mut table = Table::open(path, &name, table_options(parts, options))?;
     let (position, counts) = before.as_ref().map(|record| (record.position, record.counts.clone())).unwrap_or_default();
     table.skip_to(position)?;
-    let rejects = Rejects::open(options, before.as_ref(), path)?;
+    let rejects = Rejects::open(options, before.as_ref(), &identity, path)?;
     let types = table.types();
     let run = Run {
         claim: Claim::of(parts, &name, &identity)?,
@@ -650,7 +650,9 @@ impl Along for Run<'_> {
                     refused
                 }
             };
-            if let Some(bad) = bad {
+            if let Some(mut bad) = bad {
+                // However the file was named: its rows are found again by it.
+                bad.source.clone_from(&self.identity.path);
                 state.rejects.write(&bad)?;
                 if state.listed.len() < LISTED_MAX {
                     state.listed.push(bad.rejected());
@@ -715,8 +717,20 @@ fn keep_others(path: &Path, sources: &[String], rows: u64) -> std::io::Result<()
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let mut kept = BufWriter::new(File::create(&partial)?);
-    let (mut lines, mut line, mut dropped) = (BufReader::new(File::open(path)?), Vec::new(), false);
+    let copied = copy_lines(path, &partial, is_kept);
+    // The file that is open elsewhere, or linked to, stays that file where nothing is to be done.
+    let settled = match copied {
+        Ok(true) => std::fs::rename(&partial, path),
+        Ok(false) => return std::fs::remove_file(&partial),
+        Err(error) => Err(error),
+    };
+    settled.inspect_err(|_| drop(std::fs::remove_file(&partial)))
+}
+
+/// Copies the lines that are kept; whether there was another.
+fn copy_lines(from: &Path, to: &Path, is_kept: impl Fn(&[u8]) -> bool) -> std::io::Result<bool> {
+    let (mut lines, mut line, mut dropped) = (BufReader::new(File::open(from)?), Vec::new(), false);
+    let mut kept = BufWriter::new(File::create(to)?);
     while lines.read_until(b'\n', &mut line)? > 0 {
         match is_kept(&line) {
             true => kept.write_all(&line)?,
@@ -725,8 +739,7 @@ fn keep_others(path: &Path, sources: &[String], rows: u64) -> std::io::Result<()
         line.clear();
     }
     kept.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-    // The file that is open elsewhere, or linked to, stays that file where nothing is to be done.
-    if dropped { std::fs::rename(&partial, path) } else { std::fs::remove_file(&partial) }
+    Ok(dropped)
 }
 
 /// The file of rejected rows.
@@ -738,19 +751,24 @@ struct Rejects {
 
 impl Rejects {
     /// Opens it; where the import goes on, without its own rows behind the position, which come again.
-    fn open(options: &ImportOptions<'_>, before: Option<&Record>, source: &Path) -> Result<Self> {
+    fn open(options: &ImportOptions<'_>, before: Option<&Record>, identity: &Identity, source: &Path) -> Result<Self> {
         let Some(path) = &options.rejects else { return Ok(Self { path: PathBuf::new(), file: None, bytes: 0 }) };
         let cannot = |error| Error::io(path, error);
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(cannot)?;
         let full = path.canonicalize().map_err(cannot)?;
         refuse_other_content(path)?;
+        // Earlier versions wrote it as it was named.
+        let sources = [identity.path.clone(), source.to_string_lossy().into_owned()];
         match before {
             Some(record) if record.rejects.as_ref().is_some_and(|(before, _)| *before == full) => {
                 drop(file);
-                let sources = [record.identity.path.clone(), source.to_string_lossy().into_owned()];
                 keep_others(&full, &sources, record.position.rows).map_err(cannot)?;
             }
-            _ if options.append => drop(file),
+            // All of its rows come again.
+            _ if options.append => {
+                drop(file);
+                keep_others(&full, &sources, 0).map_err(cannot)?;
+            }
             _ => file.set_len(0).map_err(cannot)?,
         }
         let mut file = OpenOptions::new().write(true).open(&full).map_err(cannot)?;

@@ -434,6 +434,41 @@ fn an_import_that_goes_on_keeps_what_another_one_rejected() {
 }
 
 #[test]
+fn what_is_appended_again_takes_the_place_of_what_it_was() {
+    let folder = folder();
+    let (first, second) = (folder.path().join("first.csv"), folder.path().join("second.csv"));
+    let rejects = folder.path().join("bad.jsonl");
+    fs::write(&first, "id,text\na,\n").unwrap();
+    fs::write(&second, "id,text\nb,\nc,\n").unwrap();
+    // Another spelling of the same path.
+    let second = folder.path().join(".").join("second.csv");
+    let collection = notes().1;
+    let append =
+        |again| ImportOptions { rejects: Some(rejects.clone()), append: true, again, ..ImportOptions::default() };
+    let rows = || {
+        let text = fs::read_to_string(&rejects).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let row = |bad: Value| {
+            let source = bad["source"].as_str().unwrap();
+            assert_eq!(Path::new(source), Path::new(source).canonicalize().unwrap());
+            (source.rsplit('/').next().unwrap().to_owned(), bad["row"].as_u64().unwrap())
+        };
+        lines.map(row).collect::<Vec<_>>()
+    };
+    let expected = [("first.csv".to_owned(), 1), ("second.csv".to_owned(), 1), ("second.csv".to_owned(), 2)];
+    for again in [false, true] {
+        collection.import(&first, &append(again)).unwrap();
+        collection.import(&second, &append(again)).unwrap();
+        assert_eq!(rows(), expected);
+    }
+    // Mended in part: what is no reject any more is none in the file.
+    fs::write(&second, "id,text\nb,Mended.\nc,\n").unwrap();
+    collection.import(&second, &append(false)).unwrap();
+    assert_eq!(rows(), [expected[0].clone(), expected[2].clone()]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing partial is left");
+}
+
+#[test]
 fn rows_without_ids_of_two_files_of_one_name_never_replace_each_other() {
     let folder = folder();
     let path = |place: &str| folder.path().join(place).join("x.csv");

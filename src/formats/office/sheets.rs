@@ -157,7 +157,9 @@ impl Sheet<'_> {
         }
         let text = match kind.as_str() {
             // A long text that many cells share is copied by none before it is known to be taken.
-            "s" => value.trim().parse::<usize>().ok().and_then(|at| self.strings.get(at)).map_or("", String::as_str).into(),
+            "s" => {
+                value.trim().parse::<usize>().ok().and_then(|at| self.strings.get(at)).map_or("", String::as_str).into()
+            }
             "b" => Cow::from(if value.trim() == "1" { "true" } else { "false" }),
             "" | "n" if self.dates.get(style) == Some(&true) => date(&value).unwrap_or(value).into(),
             _ => value.into(),
