@@ -450,6 +450,8 @@ struct State {
     rejects: Rejects,
     rejected: u64,
     listed: Vec<Rejected>,
+    /// Documents of this run that are in.
+    documents: u64,
     written: Option<Instant>,
     /// Why reading ended before the end.
     failed: Option<Error>,
@@ -476,6 +478,7 @@ impl State {
             rejects,
             rejected,
             listed: Vec::new(),
+            documents: 0,
             written: None,
             failed: None,
             exhausted: false,
@@ -596,9 +599,10 @@ impl Run<'_> {
 
     /// An error with what is in nevertheless.
     fn after(&self, error: Error) -> Error {
-        let rows = self.state().position.rows;
         let Error::InvalidInput(message) = error else { return error };
-        if rows == 0 {
+        let state = self.state();
+        let (rows, documents) = (state.position.rows, self.counts.documents() + state.documents);
+        if documents == 0 {
             return Error::InvalidInput(message);
         }
         Error::invalid(format!(
@@ -663,6 +667,7 @@ impl Along for Run<'_> {
             let none = Rejected { source: self.identity.path.clone(), reason: "see the rejects".to_owned() };
             state.failed = Some(too_many(most, state.listed.last().unwrap_or(&none)));
         }
+        state.documents = report.added + report.replaced + report.unchanged;
         let is_idle = state.written.is_some_and(|written| written.elapsed() < IDLE);
         if !changes && is_idle {
             return Ok(Vec::new());

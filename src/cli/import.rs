@@ -52,12 +52,24 @@ mod rows {
         let mut told = BTreeSet::new();
         let (collection, made_in) = target(session, arguments, &files, &options.map, &mut told)?;
         let imported = import_all(&collection, &files, &options, &mut told);
-        // What brought nothing in leaves nothing behind.
-        if let (Some(database), true) = (made_in.filter(|_| imported.is_err()), collection.count()? == 0) {
-            database.drop_collection(&arguments.target.collection)?;
-        }
-        let (all, interrupted) = imported?;
+        let (all, interrupted) = imported.map_err(|error| match made_in {
+            Some(database) => undo(error, &collection, &database),
+            None => error,
+        })?;
         finish(session, arguments, &collection, &all, interrupted)
+    }
+
+    /// What brought nothing in leaves nothing behind. The import's failure is what is told, with that of the clean-up below it.
+    fn undo(error: anyhow::Error, collection: &Collection, database: &Database) -> anyhow::Error {
+        let undone = match collection.count() {
+            Ok(0) => database.drop_collection(collection.name()).map(drop),
+            Ok(_) => Ok(()),
+            Err(failed) => Err(failed),
+        };
+        if let Err(failed) = undone {
+            note(&format!("collection `{}` is new, and stays for now: {failed}", collection.name()));
+        }
+        error
     }
 
     /// Imports file after file; returns the sum of the reports, and whether Ctrl-C cut it short.

@@ -88,6 +88,11 @@ impl Role {
 /// Prefixes of the columns of further spaces.
 const SPACES: [&str; 2] = ["vectors.", "vector."];
 
+/// The further space that a column is called after.
+pub(super) fn space_in(column: &str) -> Option<&str> {
+    SPACES.iter().find_map(|prefix| column.strip_prefix(prefix)).filter(|name| !name.is_empty())
+}
+
 impl ColumnMap {
     /// Reads `id=doc_id,text=body`: roles `id`, `text`, `title`, `vector`, `vectors.NAME`, `metadata` and `expires_at`, each with the
     /// name of a column; `title=` takes no column for it, so that a column `title` is metadata.
@@ -113,8 +118,7 @@ impl ColumnMap {
     /// # Errors
     /// As [`ColumnMap::parse`].
     pub fn with(mut self, role: &str, column: &str) -> Result<Self> {
-        let space = SPACES.iter().find_map(|prefix| role.strip_prefix(prefix)).filter(|name| !name.is_empty());
-        let before = match (space, Role::ALL.into_iter().find(|known| known.name() == role)) {
+        let before = match (space_in(role), Role::ALL.into_iter().find(|known| known.name() == role)) {
             (Some(space), _) => self.spaces.insert(space.to_owned(), column.to_owned()),
             (None, Some(role)) => self.named.insert(role, column.to_owned()),
             (None, None) => {
@@ -172,8 +176,9 @@ impl ColumnMap {
             columns.vectors.push((index, space.clone()));
         }
         for (index, field) in schema.fields().iter().enumerate() {
-            let space = SPACES.iter().find_map(|prefix| field.name().strip_prefix(prefix));
-            let Some(space) = space.filter(|space| !self.spaces.contains_key(*space)) else { continue };
+            let Some(space) = space_in(field.name()).filter(|space| !self.spaces.contains_key(*space)) else {
+                continue;
+            };
             if spaces.iter().any(|known| known == space) && (loose || is_vector(field.data_type())) {
                 columns.vectors.push((index, space.to_owned()));
             }

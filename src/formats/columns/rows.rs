@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::cell::cell;
 use super::chunks::Carried;
-use super::map::{ColumnMap, Columns};
+use super::map::{ColumnMap, Columns, space_in};
 use crate::formats::jsonl::moment;
 use crate::moment::Moment;
 use crate::types::{Document, Rejected};
@@ -258,21 +258,26 @@ impl RowReader {
 /// What columns of vectors are called that are not called `vector`.
 const LIKELY_VECTORS: [&str; 2] = ["embedding", "embeddings"];
 
-/// The column whose name and value say that it is the document's vector, and that became metadata: its name, and how many
-/// numbers it has.
-pub(super) fn left_vector(document: &Document) -> Option<(&'static str, usize)> {
-    if document.vector.is_some() {
-        return None;
-    }
-    LIKELY_VECTORS.into_iter().find_map(|name| {
-        let numbers = match document.metadata.get(name)? {
-            Value::Array(numbers) => numbers.iter().all(Value::is_number).then_some(numbers.len())?,
-            // CSV has lists as text.
-            Value::String(text) if text.starts_with('[') => parsed_vector(text).ok()?.len(),
-            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
-        };
-        (numbers > 1).then_some((name, numbers))
-    })
+/// A column whose name and value say that it is a vector of the document, and that became metadata: its name, and how many
+/// numbers it has. With `only_spaces` one that is called after a further space.
+pub(super) fn left_vector(document: &Document, only_spaces: bool) -> Option<(String, usize)> {
+    let metadata = document.metadata.as_object()?;
+    let likely = LIKELY_VECTORS.iter().filter(|_| !only_spaces && document.vector.is_none());
+    let likely = likely.filter_map(|name| metadata.get_key_value(*name));
+    let of_spaces = metadata.iter().filter(|(name, _)| space_in(name).is_some());
+    let mut columns = likely.chain(of_spaces);
+    columns.find_map(|(name, value)| numbers_in(value).map(|numbers| (name.clone(), numbers)))
+}
+
+/// How many numbers a list has that may be a vector.
+fn numbers_in(value: &Value) -> Option<usize> {
+    let numbers = match value {
+        Value::Array(numbers) => numbers.iter().all(Value::is_number).then_some(numbers.len())?,
+        // CSV has lists as text.
+        Value::String(text) if text.starts_with('[') => parsed_vector(text).ok()?.len(),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+    };
+    Some(numbers).filter(|numbers| *numbers > 1)
 }
 
 /// A value, short enough for a report.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::batches::{Batches, is_ipc, is_parquet};
 use super::chunks::ID_IS_INTEGER;
-use super::map::{ColumnMap, Role};
+use super::map::{ColumnMap, Role, space_in};
 use super::rows::{BadRow, Cells, Flaw, RowReader, left_vector, shortened};
 use super::text::{Csv, CsvRow, Kind, Line, Lines, Packing, ROW_BYTES_MAX, TextFile, has_extension};
 use crate::config::CollectionConfig;
@@ -67,7 +67,7 @@ pub struct Table {
     source: Source,
     position: Position,
     /// A column that sounds like the vector and became metadata.
-    left: Option<(&'static str, usize)>,
+    left: Option<(String, usize)>,
 }
 
 enum Source {
@@ -170,7 +170,14 @@ impl Table {
     /// What is to be said of the rows that were read, where something is: a column sounds like their vector and became
     /// metadata, and nothing was said of vectors. One of the first thousand rows tells.
     pub fn note(&self) -> Option<String> {
-        let (column, dims) = self.left?;
+        let (column, dims) = self.left.as_ref()?;
+        if let Some(space) = space_in(column) {
+            return Some(format!(
+                "column `{column}` holds lists of {dims} numbers and becomes metadata, since there is no space `{space}` \
+                 without a model; where they are its vectors, import with --map vectors.{space}={column}, which makes it in a \
+                 new collection"
+            ));
+        }
         Some(format!(
             "column `{column}` holds lists of {dims} numbers and becomes metadata; where they are the vectors of the rows, \
              import with --map vector={column} (--map vector= leaves them as they are)"
@@ -244,11 +251,10 @@ impl Table {
             }
         };
         let document = document.map_err(|flaw| flaw.at(&self.place, self.position.rows));
-        if let (None, Ok(document)) = (self.left, &document)
+        if let (None, Ok(document)) = (&self.left, &document)
             && self.position.rows <= LOOKED_FOR_IN as u64
-            && self.options.map.named(Role::Vector).is_none()
         {
-            self.left = left_vector(document);
+            self.left = left_vector(document, self.options.map.named(Role::Vector).is_some());
         }
         Ok(Some(Row { is_named_by_row: is_named_by_row && document.is_ok(), document, next: self.position }))
     }
