@@ -103,17 +103,36 @@ struct Root {
     is_file: bool,
     /// What ids are relative to.
     folder: PathBuf,
+    /// The drive that it is on; of a folder that is a mount point another one is there when its own is taken away.
+    device: Option<u64>,
 }
 
 impl Root {
     fn of(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_file: path.is_file(), folder: root_of(path).to_owned() }
+        let (path, folder) = (path.to_owned(), root_of(path).to_owned());
+        Self { is_file: path.is_file(), device: device_of(&path), path, folder }
     }
 
     /// A file that was deleted is gone; a folder may be on a drive that is not plugged in.
     fn may_be_gone(&self) -> bool {
         self.is_file && self.folder.is_dir()
     }
+
+    /// Whether what is there is on another drive than at first.
+    fn is_elsewhere(&self) -> bool {
+        self.device.is_some_and(|first| device_of(&self.path).is_some_and(|now| now != first))
+    }
+}
+
+#[cfg(unix)]
+fn device_of(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    path.metadata().ok().map(|metadata| metadata.dev())
+}
+
+#[cfg(not(unix))]
+fn device_of(_: &Path) -> Option<u64> {
+    None
 }
 
 /// What each file was like.
@@ -150,7 +169,12 @@ impl Tree {
         let mut tree = Self::default();
         for root in roots {
             if root.path.try_exists().unwrap_or(false) {
+                let before = tree.files.len();
                 tree.add(root);
+                // An empty mount point; whoever mounts another drive there has files on it.
+                if tree.files.len() == before && root.is_elsewhere() {
+                    tree.unread.push(root.path.clone());
+                }
             } else if !root.may_be_gone() {
                 tree.unread.push(root.path.clone());
             }
@@ -476,4 +500,33 @@ fn watcher(watched: &mut [Watched], send: Sender<notify::Result<notify::Event>>)
         watcher.watch(&watched.folder, watched.mode)?;
     }
     Ok(watcher)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_of_another_drive_takes_nothing_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        std::fs::write(path.join("a.md"), "A.").unwrap();
+        let mut roots = [Root::of(&path)];
+        let first = Tree::look(&roots);
+        std::fs::remove_file(path.join("a.md")).unwrap();
+        // As if what is seen now were the mount point below a drive that was taken away.
+        let here = roots[0].device.replace(u64::MAX);
+        let mut now = Tree::look(&roots);
+        assert!(first.changes(&now, &HashSet::new()).is_empty());
+        now.remember(first);
+        assert_eq!(now.files.len(), 1);
+        std::fs::write(path.join("b.md"), "B.").unwrap();
+        let other = Tree::look(&roots);
+        assert_eq!(now.changes(&other, &HashSet::new()).gone.len(), 1, "another drive with files is what there is now");
+        std::fs::remove_file(path.join("b.md")).unwrap();
+        roots[0].device = here;
+        assert_eq!(now.changes(&Tree::look(&roots), &HashSet::new()).gone.len(), 1, "its own drive is believed");
+    }
 }
