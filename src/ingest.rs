@@ -269,8 +269,6 @@ fn read_batch<'a>(
         }
     }
     report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
-    let now = parts.store.now();
-    report.expired += prepared.iter().filter(|document| document.has_expired(now)).count() as u64;
     Ok((parts, prepared))
 }
 
@@ -331,15 +329,17 @@ fn forecast_all(
         let batch;
         (batch, exhausted) = take_batch(documents, BATCH_DOCUMENTS_MAX, report);
         let (_, prepared) = read_batch(parts, batch, report)?;
-        forecast(&parts.pinned()?.1, &prepared, report)?;
+        forecast(parts, &prepared, report)?;
         settled(report);
     }
     Ok(())
 }
 
-fn forecast(snapshot: &Snapshot, prepared: &[Prepared], report: &mut AddReport) -> Result<()> {
-    let mut seen = HashSet::new();
+fn forecast(parts: &Arc<Parts>, prepared: &[Prepared], report: &mut AddReport) -> Result<()> {
+    let (parts, snapshot) = parts.pinned()?;
+    let (mut seen, now) = (HashSet::new(), parts.store.now());
     for document in prepared {
+        report.expired += u64::from(has_expired(document.document.expires_at.map(moment::millis), now));
         report.chunks_embedded += document.embedded();
         let id = &document.document.id;
         if !seen.insert(id) || snapshot.digest(id)?.is_some() {
@@ -387,11 +387,6 @@ impl PreparedChunk {
 }
 
 impl Prepared {
-    /// Whether nothing will find it, at this moment by the database's clock.
-    fn has_expired(&self, now: u64) -> bool {
-        self.document.expires_at.is_some_and(|time| moment::millis(time) <= now)
-    }
-
     /// What the model of this space is to read.
     fn to_embed(&self, space: usize) -> impl Iterator<Item = &str> {
         self.chunks.iter().filter(move |chunk| chunk.vectors[space].is_none()).map(|chunk| chunk.input.as_str())
@@ -882,10 +877,26 @@ fn commit(parts: &Arc<Parts>, operations: Vec<Operation>, along: &Alongside, rep
     }
     let documents = operations.len() as u64;
     let written = write(parts, &operations, along)?;
+    report.expired += expired(parts, &operations);
     // Of several of one id storage writes the last alone; taken one after the other, each replaces the one before it.
     report.added += written.added;
     report.replaced += documents - written.added;
     Ok(())
+}
+
+/// Whether nothing will find a document, at this moment by the database's clock.
+fn has_expired(expires_at: Option<u64>, now: u64) -> bool {
+    expires_at.is_some_and(|millis| millis <= now)
+}
+
+/// How many of the documents that are written have expired already.
+fn expired(parts: &Parts, operations: &[Operation]) -> u64 {
+    let now = parts.store.now();
+    let is_expired = |operation: &&Operation| match operation {
+        Operation::Put(document) => has_expired(document.expires_at, now),
+        Operation::Delete(_) => false,
+    };
+    operations.iter().filter(is_expired).count() as u64
 }
 
 #[cfg(test)]

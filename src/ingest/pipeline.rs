@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use quiverdb_storage::{Alongside, DocumentId, Operation};
 
 use super::{
-    AddOptions, Along, Prepared, commit, embed_batch, next_batch_size, read_batch, take_batch, wait_for_sealing, write,
+    AddOptions, Along, Prepared, commit, embed_batch, expired, next_batch_size, read_batch, take_batch,
+    wait_for_sealing, write,
 };
 use crate::Result;
 use crate::parts::Parts;
@@ -162,6 +163,7 @@ impl UpToHere {
             }
         }
         drop((snapshot, seen));
+        report.expired += expired(parts, &operations);
         self.taken += taken;
         self.report.take_up(report.clone());
         report.rejected.clear();

@@ -122,6 +122,23 @@ fn whoever_cancels_waits_for_no_model() {
     assert!(embedded.load(Ordering::Relaxed) < 5 * 4_096 + 64, "{embedded:?}");
 }
 
+#[test]
+fn of_documents_that_have_expired_those_that_are_taken_are_counted() {
+    let collection = collection(|texts| match texts.iter().any(|text| text.contains("bad")) {
+        true => Err(Error::Embedding("cannot be read".into())),
+        false => Ok(()),
+    });
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    let gone = |id: i64, text: &str| Document::new(id, text).expires_at(long_ago);
+    let report = collection.add_many([gone(1, "good"), gone(2, "bad"), Document::new(3, "good")]).unwrap();
+    assert_eq!((report.added, report.expired, report.rejected.len()), (2, 1, 1));
+    let one = collection.add(gone(4, "good, too")).unwrap();
+    assert_eq!((one.added, one.expired), (1, 1));
+    let options = AddOptions { dry_run: true, ..AddOptions::default() };
+    let forecast = collection.add_with([Ok(gone(5, "good")), Ok(Document::new(6, "good"))], &options).unwrap();
+    assert_eq!((forecast.added, forecast.expired), (2, 1));
+}
+
 /// Notes how many items were taken, and what was told.
 #[derive(Default)]
 struct Noted(Mutex<Vec<Rejected>>);
