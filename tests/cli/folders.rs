@@ -236,7 +236,6 @@ fn a_watched_folder_that_goes_away_takes_nothing_with_it() {
     shell.run(&["get", "ice.txt", "rust/threads.md"]).expect(0);
 }
 
-#[cfg(unix)]
 /// Without its own watch it would be seen by the look that comes each minute, and of that nothing is said.
 #[test]
 fn a_watched_folder_that_is_made_again_is_watched_again() {
@@ -267,6 +266,7 @@ fn a_watched_folder_that_is_made_again_is_watched_again() {
     watch.until(|line| line["added"] == 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_watch_well() {
     let shell = Shell::new();
