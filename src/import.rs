@@ -149,9 +149,25 @@ struct Record {
     position: Position,
     done: bool,
     counts: Counts,
-    /// The file of rejects, so that a run that goes on drops what was written after; and how long it was.
+    /// The file of rejects, so that a run that goes on drops what was written after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    rejects: Option<(PathBuf, u64)>,
+    rejects: Option<RejectsFile>,
+}
+
+/// A file of rejects, as a record names it. Earlier versions wrote down its length, too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum RejectsFile {
+    Path(PathBuf),
+    WithLength(PathBuf, #[allow(dead_code, reason = "read and not used")] u64),
+}
+
+impl RejectsFile {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::WithLength(path, _) => path,
+        }
+    }
 }
 
 /// What a file is, and how it is read. Two are the same where all of it is.
@@ -590,7 +606,7 @@ impl Run<'_> {
             position: state.position,
             done,
             counts: self.counts.with(&run, state.rejected_until_now()),
-            rejects: state.rejects.length(),
+            rejects: state.rejects.file(),
         };
         let mut edits = vec![LedgerEdit::put(self.key.clone(), json(&record)?)];
         edits.extend(self.claim.edit(&self.identity, state.named)?);
@@ -751,13 +767,12 @@ fn copy_lines(from: &Path, to: &Path, is_kept: impl Fn(&[u8]) -> bool) -> std::i
 struct Rejects {
     path: PathBuf,
     file: Option<BufWriter<File>>,
-    bytes: u64,
 }
 
 impl Rejects {
     /// Opens it; where the import goes on, without its own rows behind the position, which come again.
     fn open(options: &ImportOptions<'_>, before: Option<&Record>, identity: &Identity, source: &Path) -> Result<Self> {
-        let Some(path) = &options.rejects else { return Ok(Self { path: PathBuf::new(), file: None, bytes: 0 }) };
+        let Some(path) = &options.rejects else { return Ok(Self { path: PathBuf::new(), file: None }) };
         let cannot = |error| Error::io(path, error);
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(cannot)?;
         let full = path.canonicalize().map_err(cannot)?;
@@ -765,7 +780,7 @@ impl Rejects {
         // Earlier versions wrote it as it was named.
         let sources = [identity.path.clone(), source.to_string_lossy().into_owned()];
         match before {
-            Some(record) if record.rejects.as_ref().is_some_and(|(before, _)| *before == full) => {
+            Some(record) if record.rejects.as_ref().is_some_and(|before| before.path() == full) => {
                 drop(file);
                 keep_others(&full, &sources, record.position.rows).map_err(cannot)?;
             }
@@ -776,16 +791,14 @@ impl Rejects {
             }
             _ => file.set_len(0).map_err(cannot)?,
         }
-        let mut file = OpenOptions::new().write(true).open(&full).map_err(cannot)?;
-        let bytes = file.seek(SeekFrom::End(0)).map_err(cannot)?;
-        Ok(Self { path: full, file: Some(BufWriter::new(file)), bytes })
+        let file = OpenOptions::new().append(true).open(&full).map_err(cannot)?;
+        Ok(Self { path: full, file: Some(BufWriter::new(file)) })
     }
 
     fn write(&mut self, bad: &BadRow) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut line = json(bad)?;
         line.push(b'\n');
-        self.bytes += line.len() as u64;
         file.write_all(&line).map_err(|error| Error::io(&self.path, error))
     }
 
@@ -794,7 +807,23 @@ impl Rejects {
         file.flush().map_err(|error| Error::io(&self.path, error))
     }
 
-    fn length(&self) -> Option<(PathBuf, u64)> {
-        self.file.as_ref().map(|_| (self.path.clone(), self.bytes))
+    fn file(&self) -> Option<RejectsFile> {
+        self.file.as_ref().map(|_| RejectsFile::Path(self.path.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_name_their_file_of_rejects() {
+        for written in ["[\"/data/bad.jsonl\",123]", "\"/data/bad.jsonl\""] {
+            let read: RejectsFile = serde_json::from_str(written).unwrap();
+            assert_eq!(read.path(), Path::new("/data/bad.jsonl"));
+        }
+        assert_eq!(serde_json::to_string(&RejectsFile::Path("/a".into())).unwrap(), "\"/a\"");
     }
 }
