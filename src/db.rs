@@ -680,9 +680,10 @@ impl Collection {
         Ok(Scan { snapshot: self.snapshot()?, page: Vec::new().into_iter(), last: None, done: false })
     }
 
-    /// Writes the documents or their chunks into a file, as they are now: Parquet, Arrow or JSON Lines by its name. What
-    /// is written comes back equal by an import, and with [`ExportOptions::vectors`] nothing has to be embedded for it. The
-    /// file is there as a whole or not at all.
+    /// Writes the documents or their chunks into a file, as they are now: Parquet, Arrow, CSV or JSON Lines by its name. What
+    /// is written comes back equal by an import, and with [`ExportOptions::vectors`] nothing has to be embedded for it; of CSV
+    /// a document with neither text nor vector does not come back, nor does a blank title. The file is there as a whole or not
+    /// at all.
     ///
     /// Cost: tables read every document twice; memory is bounded by a row group of 64 MiB and the largest document.
     ///

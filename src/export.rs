@@ -1,7 +1,7 @@
 //! How does a collection get out? As Parquet, Arrow, CSV or JSON Lines: documents or chunks, from one snapshot.
 //!
 //! Invariants: a file is there as a whole or not at all, and never in place of another one unasked; what is exported comes
-//! back equal by an import; memory does not grow with the collection. Tables are written in two passes, because the first
+//! back equal by an import, but for documents with neither text nor vector, and blank titles, in CSV; memory does not grow with the collection. Tables are written in two passes, because the first
 //! must tell which columns there are.
 
 #[cfg(feature = "parquet")]

@@ -320,6 +320,34 @@ fn csv_has_columns_of_what_reads_back_and_json_of_the_rest() {
     assert_eq!(read.vectors().unwrap().dims, Some(256));
 }
 
+#[test]
+fn passages_in_csv_name_their_documents_by_the_ids_that_these_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |id: &str| DocumentId::Text(id.to_owned());
+    for ids in [vec![text("007"), text("8")], vec![7.into(), 8.into()], vec![7.into(), text("7"), text("a")]] {
+        let collection = Database::in_memory().unwrap().collection("c").unwrap();
+        let documents = ids.iter().map(|id| Document::new(id.clone(), "Bread rises overnight."));
+        assert_eq!(collection.add_many(documents).unwrap().rejected, []);
+        let path = folder.path().join(format!("{}.csv", ids.len() * 10 + usize::from(ids[0] == 7.into())));
+        let passages = ExportOptions { chunks: true, ..ExportOptions::default() };
+        collection.export(&path, &passages).unwrap();
+        let read = Table::open(&path, "test", TableOptions::default()).unwrap();
+        let mut named: Vec<_> =
+            read.map(|row| row.unwrap().document.unwrap().metadata["document"].to_string()).collect();
+        let mut expected: Vec<_> = ids.iter().map(|id| value(id).to_string()).collect();
+        named.sort();
+        expected.sort();
+        assert_eq!(named, expected);
+    }
+}
+
+fn value(id: &DocumentId) -> Value {
+    match id {
+        DocumentId::Integer(number) => json!(number),
+        DocumentId::Text(text) => json!(text),
+    }
+}
+
 fn library() -> Collection {
     let collection = Database::in_memory().unwrap().collection("library").unwrap();
     let long = "# One\n\nThreads share data.\n\n## Two\n\n".to_owned() + &"A mutex guards what it holds. ".repeat(200);

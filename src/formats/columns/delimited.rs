@@ -81,18 +81,22 @@ pub(crate) struct Delimited {
     json: bool,
     /// Whether some id is text and would be read as a number.
     marked: bool,
+    /// The ids, which rows that are passages have as a column like those of metadata.
+    documents: Seen,
 }
 
 impl Delimited {
     /// Beside columns that are called so.
     pub(crate) fn beside(taken: Vec<String>) -> Self {
         let taken = taken.into_iter().map(|name| name.to_lowercase()).collect();
-        Self { taken, columns: Vec::new(), places: HashMap::new(), json: false, marked: false }
+        let documents = Seen::new(DOCUMENT);
+        Self { taken, columns: Vec::new(), places: HashMap::new(), json: false, marked: false, documents }
     }
 
     /// Takes one more document into account.
     pub(crate) fn see(&mut self, id: &DocumentId, metadata: &Map<String, Value>) {
         self.marked |= matches!(id, DocumentId::Text(text) if is_whole(text));
+        self.documents.see(&value_of(id));
         for (name, value) in metadata {
             match self.place(name) {
                 Some(place) => self.columns[place].see(value),
@@ -126,7 +130,10 @@ impl Delimited {
             json |= kind.is_none_or(|(_, held)| held < column.values);
             metadata.extend(kind.map(|(kind, _)| (column.name, kind)));
         }
-        DelimitedLayout { shape, metadata, json, marked: self.marked }
+        let document = self.documents.kind();
+        json |= shape.chunk_rows && document.is_none_or(|(_, held)| held < self.documents.values);
+        let document = document.map(|(kind, _)| kind);
+        DelimitedLayout { shape, metadata, json, marked: self.marked, document }
     }
 }
 
@@ -146,6 +153,8 @@ pub(crate) struct DelimitedLayout {
     metadata: Vec<(String, Kind)>,
     json: bool,
     marked: bool,
+    /// What the column of the passages' documents holds, where there can be one.
+    document: Option<Kind>,
 }
 
 impl DelimitedLayout {
@@ -155,7 +164,7 @@ impl DelimitedLayout {
         let named = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
         let mut columns = vec![named(ID, "id")];
         if *chunk_rows {
-            columns.push(named(DOCUMENT, "id"));
+            columns.extend(self.document.map(|kind| named(DOCUMENT, &kind.data_type().to_string())));
             columns.extend([CHUNK, START, END].map(|name| named(name, "Int64")));
             columns.push(named(HEADING, "Utf8"));
         } else if self.marked {
@@ -198,9 +207,11 @@ impl<W: Write> DelimitedWriter<W> {
     /// # Errors
     /// [`Error::Io`] of what is written to.
     pub(crate) fn row(&mut self, row: &Row) -> Result<()> {
-        let DelimitedLayout { shape, metadata, json, marked } = &self.layout;
+        let DelimitedLayout { shape, metadata, json, marked, document } = &self.layout;
+        let id = value_of(&row.id);
+        let document = document.map(|kind| written(&id, kind));
         let mut fields = match &row.place {
-            Some(place) => of_chunk(row, place),
+            Some(place) => of_chunk(row, place, &document),
             None => vec![row.id.to_string()],
         };
         if *marked && !shape.chunk_rows {
@@ -216,7 +227,8 @@ impl<W: Write> DelimitedWriter<W> {
             typed.extend(text.as_ref().map(|_| name.as_str()));
             fields.push(text.unwrap_or_default());
         }
-        fields.extend(json.then(|| rest(&row.metadata, &typed).unwrap_or_default()));
+        let untold = (row.place.is_some() && document.flatten().is_none()).then_some(id);
+        fields.extend(json.then(|| rest(&row.metadata, &typed, untold).unwrap_or_default()));
         for space in &shape.spaces {
             let vector = row.vectors.get(space).map(serde_json::to_string).transpose();
             fields.push(vector.map_err(|error| Error::invalid(error.to_string()))?.unwrap_or_default());
@@ -235,23 +247,29 @@ impl<W: Write> DelimitedWriter<W> {
 
 /// What no column says, as JSON. The order of members is that of the columns then: CSV is for people, and a document whose
 /// members come in another order would have all of them twice.
-fn rest(metadata: &Map<String, Value>, typed: &[&str]) -> Option<String> {
+fn rest(metadata: &Map<String, Value>, typed: &[&str], document: Option<Value>) -> Option<String> {
     let others = metadata.iter().filter(|(name, _)| !typed.contains(&name.as_str()));
-    let others: Map<String, Value> = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut others: Map<String, Value> = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(document) = document {
+        others.entry(DOCUMENT).or_insert(document);
+    }
     (!others.is_empty()).then(|| Value::Object(others).to_string())
 }
 
-fn of_chunk(row: &Row, place: &Place) -> Vec<String> {
+/// With the document's id, where there is a column for it.
+fn of_chunk(row: &Row, place: &Place, document: &Option<Option<String>>) -> Vec<String> {
     let Place { ordinal, start, end, heading } = place;
-    let id = &row.id;
-    vec![
-        format!("{id}#{ordinal}"),
-        id.to_string(),
-        ordinal.to_string(),
-        start.to_string(),
-        end.to_string(),
-        heading.clone(),
-    ]
+    let mut fields = vec![format!("{}#{ordinal}", row.id)];
+    fields.extend(document.clone().map(Option::unwrap_or_default));
+    fields.extend([ordinal.to_string(), start.to_string(), end.to_string(), heading.clone()]);
+    fields
+}
+
+fn value_of(id: &DocumentId) -> Value {
+    match id {
+        DocumentId::Integer(number) => (*number).into(),
+        DocumentId::Text(text) => text.as_str().into(),
+    }
 }
 
 fn failed(error: csv::Error) -> Error {
