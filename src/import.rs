@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::formats::columns::{BadRow, ColumnMap, Position, Table, TableOptions};
-use crate::ingest::{AddOptions, Along, add_along, write};
+use crate::ingest::{AddOptions, Along, Refused, add_along, write};
 use crate::moment::changed_at;
 use crate::parts::Parts;
 use crate::types::{AddReport, Document, Rejected};
@@ -647,9 +647,10 @@ fn too_many(most: u64, last: &Rejected) -> Error {
 }
 
 impl Along for Run<'_> {
-    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
+    fn edits(&self, taken: u64, refused: Vec<Refused>, report: &AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
         let mut state = self.state();
-        let mut reasons = refused_documents(report);
+        let reasons = refused.into_iter().map(|refused| (refused.place, refused.rejected.reason));
+        let mut reasons: HashMap<usize, String> = reasons.collect();
         let mut place = 0;
         while state.committed < taken {
             let Some(InFlight { next, is_named, row }) = state.in_flight.pop_front() else { break };
@@ -692,13 +693,6 @@ impl Along for Run<'_> {
         state.written = Some(Instant::now());
         self.position(&state, report, false)
     }
-}
-
-/// Why the collection refused which documents of the batch. What the reader refused is known already, and stands before.
-fn refused_documents(report: &mut AddReport) -> HashMap<usize, String> {
-    let (mut refused, places) = (std::mem::take(&mut report.rejected), std::mem::take(&mut report.places));
-    let of_documents = refused.split_off(refused.len() - places.len().min(refused.len()));
-    places.into_iter().zip(of_documents).map(|(place, refused)| (place, refused.reason)).collect()
 }
 
 /// Refuses to write rejected rows over something else, such as the file that is imported: one that is there must be empty, or

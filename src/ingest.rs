@@ -52,11 +52,36 @@ pub struct AddOptions<'a> {
 
 /// What is committed together with the batches of a source.
 pub(crate) trait Along: Sync {
-    /// What belongs to the batch that ends with the `taken`-th item of the source, rejected ones counted. `report` is that of
-    /// all batches up to it as it will be once this one is in; what is rejected is to be taken out of it, and is told by
-    /// nobody else. A batch that `changes` no document is written only where this gives something. Asked batch by batch, in
+    /// What belongs to the batch that ends with the `taken`-th item of the source, rejected ones counted. `refused` are the
+    /// documents of this batch that the collection does not take; nobody else tells of them, nor of what the source rejected.
+    /// `report` counts all batches up to it as it will be once this one is in, without rejections. A batch that `changes` no document is written only where this gives something. Asked batch by batch, in
     /// their order, before each is committed, on a thread of its own.
-    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>>;
+    fn edits(&self, taken: u64, refused: Vec<Refused>, report: &AddReport, changes: bool) -> Result<Vec<LedgerEdit>>;
+}
+
+/// A document that a collection does not take.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// Which document of its batch it was: an id may come twice.
+    pub(crate) place: usize,
+    pub(crate) rejected: Rejected,
+}
+
+/// What becomes of a batch.
+#[derive(Default)]
+struct Outcome {
+    /// What the source rejected stands in it, what the collection refuses beside it.
+    report: AddReport,
+    refused: Vec<Refused>,
+}
+
+impl Outcome {
+    /// With all that was not taken.
+    fn into_report(self) -> AddReport {
+        let Self { mut report, refused } = self;
+        report.rejected.extend(refused.into_iter().map(|refused| refused.rejected));
+        report
+    }
 }
 
 /// Documents a batch holds at most, whatever their size.
@@ -240,14 +265,14 @@ fn take_batch(
 fn read_batch<'a>(
     parts: &'a Arc<Parts>,
     documents: Vec<Document>,
-    report: &mut AddReport,
+    outcome: &mut Outcome,
 ) -> Result<(&'a Arc<Parts>, Vec<Prepared>)> {
     if documents.is_empty() {
         return Ok((parts, Vec::new()));
     }
     let (parts, snapshot) = parts.pinned()?;
     let of_each = |document: Document| (document.id.clone(), examine(parts, &snapshot, document));
-    let changed = changed(documents.into_par_iter().map(of_each).collect(), report)?;
+    let changed = changed(documents.into_par_iter().map(of_each).collect(), outcome)?;
     drop(snapshot);
     // Where a model cannot be had, that is the error, and no fault of these documents.
     for space in parts.spaces() {
@@ -262,44 +287,44 @@ fn read_batch<'a>(
         |examined: Examined| (examined.document.id.clone(), examined.place, prepare(parts, &snapshot, examined));
     let outcomes: Vec<_> = changed.into_par_iter().map(of_each).collect();
     let mut prepared = Vec::with_capacity(outcomes.len());
-    for (id, place, outcome) in outcomes {
-        match outcome {
+    for (id, place, made) in outcomes {
+        match made {
             Ok(document) => prepared.push(document),
-            Err(error) => reject(report, &id, place, error)?,
+            Err(error) => reject(outcome, &id, place, error)?,
         }
     }
-    report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
+    outcome.report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
     Ok((parts, prepared))
 }
 
 /// Those that differ from what is stored when their turn comes, the documents taken one after the other: of two that
 /// are the same the second is unchanged, whether a batch ends between them or not.
-fn changed(examined: Vec<(DocumentId, Result<Examined>)>, report: &mut AddReport) -> Result<Vec<Examined>> {
+fn changed(examined: Vec<(DocumentId, Result<Examined>)>, outcome: &mut Outcome) -> Result<Vec<Examined>> {
     let mut latest: HashMap<DocumentId, [u8; 16]> = HashMap::new();
     let mut changed = Vec::with_capacity(examined.len());
-    for (place, (id, outcome)) in examined.into_iter().enumerate() {
-        match outcome {
+    for (place, (id, compared)) in examined.into_iter().enumerate() {
+        match compared {
             Ok(document) => {
                 let before = latest.insert(id, document.digest).or(document.stored);
                 if before == Some(document.digest) {
-                    report.unchanged += 1;
+                    outcome.report.unchanged += 1;
                 } else {
                     changed.push(Examined { place, ..document });
                 }
             }
-            Err(error) => reject(report, &id, place, error)?,
+            Err(error) => reject(outcome, &id, place, error)?,
         }
     }
     Ok(changed)
 }
 
 /// A bad document is listed and the rest goes on; every other error ends the batch.
-fn reject(report: &mut AddReport, id: &DocumentId, place: usize, error: Error) -> Result<()> {
+fn reject(outcome: &mut Outcome, id: &DocumentId, place: usize, error: Error) -> Result<()> {
     if !is_of_a_document(&error) {
         return Err(error);
     }
-    report.rejected.push(Rejected { source: id.to_string(), reason: error.to_string() });
-    report.places.push(place);
+    let rejected = Rejected { source: id.to_string(), reason: error.to_string() };
+    outcome.refused.push(Refused { place, rejected });
     Ok(())
 }
 
@@ -326,10 +351,12 @@ fn forecast_all(
     let cancelled = || options.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
     let mut exhausted = false;
     while !exhausted && !cancelled() {
-        let batch;
-        (batch, exhausted) = take_batch(documents, BATCH_DOCUMENTS_MAX, report);
-        let (_, prepared) = read_batch(parts, batch, report)?;
-        forecast(parts, &prepared, report)?;
+        let (batch, mut outcome);
+        outcome = Outcome::default();
+        (batch, exhausted) = take_batch(documents, BATCH_DOCUMENTS_MAX, &mut outcome.report);
+        let (_, prepared) = read_batch(parts, batch, &mut outcome)?;
+        forecast(parts, &prepared, &mut outcome.report)?;
+        report.take_up(outcome.into_report());
         settled(report);
     }
     Ok(())
@@ -765,8 +792,8 @@ fn reuse_vectors(
 
 /// Embeds a batch at once; where that fails, document by document, so that one bad text does not take the others
 /// with it.
-fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -> Result<Vec<Operation>> {
-    match embed(parts, &prepared, report) {
+fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, outcome: &mut Outcome) -> Result<Vec<Operation>> {
+    match embed(parts, &prepared, &mut outcome.report) {
         Ok(made) => {
             let shares = shares(&prepared, made);
             let mut operations = Vec::with_capacity(prepared.len());
@@ -774,7 +801,7 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
                 let (id, place) = (document.document.id.clone(), document.place);
                 match assemble(parts, document, own) {
                     Ok(operation) => operations.push(operation),
-                    Err(error) => reject(report, &id, place, error)?,
+                    Err(error) => reject(outcome, &id, place, error)?,
                 }
             }
             Ok(operations)
@@ -782,13 +809,13 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
         Err(error) if !is_of_a_document(&error) => Err(error),
         Err(error) => match prepared.as_slice() {
             [] => Err(error),
-            [document] => reject(report, &document.document.id, document.place, error).map(|()| Vec::new()),
+            [document] => reject(outcome, &document.document.id, document.place, error).map(|()| Vec::new()),
             [..] => {
                 let mut operations = Vec::with_capacity(prepared.len());
-                let before = report.rejected.len();
+                let before = outcome.refused.len();
                 for document in prepared {
-                    operations.extend(embed_batch(parts, vec![document], report)?);
-                    if operations.is_empty() && all_alike(&report.rejected[before..]) {
+                    operations.extend(embed_batch(parts, vec![document], outcome)?);
+                    if operations.is_empty() && all_alike(&outcome.refused[before..]) {
                         return Err(error);
                     }
                 }
@@ -802,8 +829,8 @@ fn embed_batch(parts: &Parts, prepared: Vec<Prepared>, report: &mut AddReport) -
 /// went away would be asked for every single one.
 const ALIKE: usize = 8;
 
-fn all_alike(rejected: &[Rejected]) -> bool {
-    rejected.len() >= ALIKE && rejected.iter().all(|one| one.reason == rejected[0].reason)
+fn all_alike(refused: &[Refused]) -> bool {
+    refused.len() >= ALIKE && refused.iter().all(|one| one.rejected.reason == refused[0].rejected.reason)
 }
 
 /// The vectors that models make, in order of the chunks that lack one: a list a space.

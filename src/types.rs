@@ -678,10 +678,6 @@ pub struct AddReport {
     /// Chunks that were in no replaced document, and whose text some model of this identity had embedded before, in whatever
     /// document and collection: their vectors came from the database's cache.
     pub chunks_cached: u64,
-    /// Of the last rejections as many as there are here, which documents of their batch they were: an id may come twice.
-    #[doc(hidden)]
-    #[serde(skip)]
-    pub places: Vec<usize>,
     /// Documents among those added and replaced that had expired already ([`Document::expires_at`]): nothing finds them.
     pub expired: u64,
 }
@@ -701,7 +697,6 @@ impl AddReport {
             seconds,
             embedding_seconds,
             chunks_cached,
-            mut places,
             expired,
         } = other;
         self.added += added;
@@ -715,7 +710,6 @@ impl AddReport {
         self.seconds += seconds;
         self.embedding_seconds += embedding_seconds;
         self.chunks_cached += chunks_cached;
-        self.places.append(&mut places);
         self.expired += expired;
     }
 }

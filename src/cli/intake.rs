@@ -227,7 +227,6 @@ pub(crate) fn describe(report: &AddReport) -> String {
         seconds,
         embedding_seconds: _,
         chunks_cached,
-        places: _,
         expired,
     } = report;
     let mut parts = Vec::new();

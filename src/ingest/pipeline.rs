@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use quiverdb_storage::{Alongside, DocumentId, Operation};
 
 use super::{
-    AddOptions, Along, Prepared, commit, embed_batch, expired, next_batch_size, read_batch, take_batch,
+    AddOptions, Along, Outcome, Prepared, commit, embed_batch, expired, next_batch_size, read_batch, take_batch,
     wait_for_sealing, write,
 };
 use crate::Result;
@@ -35,18 +35,18 @@ struct Batch<'a, T> {
     /// How many items of the source it is made of.
     taken: u64,
     /// What became of its documents so far.
-    report: AddReport,
+    outcome: Outcome,
     /// What the slowest stage took: the pipeline is as fast as that one.
     slowest: Duration,
 }
 
 impl<'a, T> Batch<'a, T> {
     /// Goes through a stage, whose time is measured.
-    fn pass<U>(self, stage: impl FnOnce(&'a Arc<Parts>, T, &mut AddReport) -> Result<U>) -> Result<Batch<'a, U>> {
-        let Self { content, parts, taken, mut report, slowest } = self;
+    fn pass<U>(self, stage: impl FnOnce(&'a Arc<Parts>, T, &mut Outcome) -> Result<U>) -> Result<Batch<'a, U>> {
+        let Self { content, parts, taken, mut outcome, slowest } = self;
         let start = Instant::now();
-        let content = stage(parts, content, &mut report)?;
-        Ok(Batch { content, parts, taken, report, slowest: slowest.max(start.elapsed()) })
+        let content = stage(parts, content, &mut outcome)?;
+        Ok(Batch { content, parts, taken, outcome, slowest: slowest.max(start.elapsed()) })
     }
 }
 
@@ -102,10 +102,10 @@ fn embed_all<'a>(
         if is_set(cancel) {
             break;
         }
-        let embedded = batch.pass(|parts, prepared, report| {
+        let embedded = batch.pass(|parts, prepared, outcome| {
             let start = Instant::now();
-            let operations = embed_batch(parts, prepared, report)?;
-            report.embedding_seconds += start.elapsed().as_secs_f64();
+            let operations = embed_batch(parts, prepared, outcome)?;
+            outcome.report.embedding_seconds += start.elapsed().as_secs_f64();
             Ok(operations)
         })?;
         if to_store.send(embedded).is_err() {
@@ -125,12 +125,12 @@ fn write_all(
     let mut up_to_here = UpToHere::default();
     for batch in embedded {
         let taken = batch.taken;
-        let Batch { parts, report, slowest, .. } = batch.pass(|parts, operations, report| match along {
-            Some(along) => up_to_here.commit(parts, operations, taken, along, report),
-            None => commit(parts, operations, &Alongside::default(), report),
+        let Batch { parts, outcome, slowest, .. } = batch.pass(|parts, operations, outcome| match along {
+            Some(along) => up_to_here.commit(parts, operations, taken, along, outcome),
+            None => commit(parts, operations, &Alongside::default(), &mut outcome.report),
         })?;
         // Nobody listens where the reader has failed; what is committed is so nevertheless.
-        let _ = committed.send(Done { report, slowest });
+        let _ = committed.send(Done { report: outcome.into_report(), slowest });
         wait_for_sealing(parts.current()?, cancel)?;
     }
     Ok(())
@@ -150,8 +150,10 @@ impl UpToHere {
         operations: Vec<Operation>,
         taken: u64,
         along: &dyn Along,
-        report: &mut AddReport,
+        outcome: &mut Outcome,
     ) -> Result<()> {
+        let (refused, report) = (std::mem::take(&mut outcome.refused), &mut outcome.report);
+        report.rejected.clear();
         let (_, snapshot) = parts.pinned()?;
         let mut seen = HashSet::new();
         for operation in &operations {
@@ -166,9 +168,7 @@ impl UpToHere {
         report.expired += expired(parts, &operations);
         self.taken += taken;
         self.report.take_up(report.clone());
-        report.rejected.clear();
-        report.places.clear();
-        let edits = along.edits(self.taken, &mut self.report, !operations.is_empty())?;
+        let edits = along.edits(self.taken, refused, &self.report, !operations.is_empty())?;
         if !operations.is_empty() || !edits.is_empty() {
             write(parts, &operations, &Alongside::ledger(edits))?;
         }
@@ -219,18 +219,18 @@ impl<'a> Reader<'a> {
         &mut self,
         documents: &mut dyn Iterator<Item = std::result::Result<Document, Rejected>>,
     ) -> Result<(Batch<'a, Vec<Prepared>>, bool)> {
-        let mut report = AddReport::default();
+        let mut outcome = Outcome::default();
         let start = Instant::now();
-        let (batch, exhausted) = take_batch(documents, self.size, &mut report);
-        let items = (batch.len() + report.rejected.len()) as u64;
+        let (batch, exhausted) = take_batch(documents, self.size, &mut outcome.report);
+        let items = (batch.len() + outcome.report.rejected.len()) as u64;
         let taking = start.elapsed();
         if batch.iter().any(|document| self.underway.contains_key(&document.id)) {
             while self.heard < self.sent && self.settle_one() {}
         }
         let start = Instant::now();
         self.underway.extend(batch.iter().map(|document| (document.id.clone(), self.sent)));
-        let (parts, content) = read_batch(self.parts, batch, &mut report)?;
-        Ok((Batch { content, parts, taken: items, report, slowest: taking + start.elapsed() }, exhausted))
+        let (parts, content) = read_batch(self.parts, batch, &mut outcome)?;
+        Ok((Batch { content, parts, taken: items, outcome, slowest: taking + start.elapsed() }, exhausted))
     }
 
     /// Waits for the next batch to be committed; `false` where none will be.

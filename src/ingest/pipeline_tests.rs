@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quiverdb_storage::LedgerEdit;
 
 use crate::embed::{Embedder, Embeddings, ModelSpec};
-use crate::ingest::Along;
+use crate::ingest::{Along, Refused};
 use crate::types::Rejected;
 use crate::{AddOptions, AddReport, Collection, CollectionConfig, Database, Document, Error, Result, ingest};
 
@@ -144,8 +144,8 @@ fn of_documents_that_have_expired_those_that_are_taken_are_counted() {
 struct Noted(Mutex<Vec<Rejected>>);
 
 impl Along for Noted {
-    fn edits(&self, taken: u64, report: &mut AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
-        self.0.lock().unwrap().append(&mut report.rejected);
+    fn edits(&self, taken: u64, refused: Vec<Refused>, report: &AddReport, changes: bool) -> Result<Vec<LedgerEdit>> {
+        self.0.lock().unwrap().extend(refused.into_iter().map(|refused| refused.rejected));
         let AddReport { added, replaced, unchanged, .. } = report;
         let note = format!("{taken}: {added} added, {replaced} replaced, {unchanged} unchanged, {changes}");
         Ok(vec![LedgerEdit::put("position", note)])
@@ -167,11 +167,21 @@ fn a_ledger_says_what_was_committed_and_no_more() {
     let count = collection.count().unwrap();
     assert_eq!((position(), report.added), (format!("{count}: {count} added, 0 replaced, 0 unchanged, true"), count));
 
-    let again = [numbered(0), Err(Rejected { source: "row 2".into(), reason: "bad".into() }), numbered(1)];
+    let refused = Document::new(9, "").metadata(serde_json::json!("no object"));
+    let again = [numbered(0), Err(Rejected { source: "row 2".into(), reason: "bad".into() }), Ok(refused), numbered(1)];
     let noted = Noted::default();
     let report = ingest::add_along(parts, again, &AddOptions::default(), Some(&noted)).unwrap();
-    assert_eq!(position(), "3: 0 added, 0 replaced, 2 unchanged, false", "unchanged documents move it, too");
+    assert_eq!(position(), "4: 0 added, 0 replaced, 2 unchanged, false", "unchanged documents move it, too");
     assert_eq!((report.rejected.len(), noted.0.into_inner().unwrap().len()), (0, 1), "each rejection is told once");
+}
+
+#[test]
+fn a_forecast_of_many_rejections_ends() {
+    let collection = collection(|_| Ok(()));
+    let options = AddOptions { dry_run: true, ..AddOptions::default() };
+    let bad = |row: u64| Err(Rejected { source: format!("row {row}"), reason: "bad".into() });
+    let report = collection.add_with((0..10_000).map(bad), &options).unwrap();
+    assert_eq!(report.rejected.len(), 10_000);
 }
 
 #[test]

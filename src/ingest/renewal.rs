@@ -16,7 +16,7 @@ use quiverdb_storage::{
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::{OwnVectors, Prepared, PreparedChunk, Splitter, brings_all, digest, embed_batch, own_vectors};
+use super::{Outcome, OwnVectors, Prepared, PreparedChunk, Splitter, brings_all, digest, embed_batch, own_vectors};
 use super::{own_vectors_among, reader_of, split};
 use crate::embed::Embedder;
 use crate::moment;
@@ -150,12 +150,12 @@ impl<'a> Renewal<'a> {
     pub(crate) fn renew(&self, drafts: Vec<Draft>, report: &mut AddReport) -> Result<Vec<Operation>> {
         let prepared: Vec<Prepared> = drafts.into_par_iter().map(|draft| self.prepare(draft)).collect::<Result<_>>()?;
         report.chunks_reused += prepared.iter().map(Prepared::reused).sum::<u64>();
-        let mut rejected = AddReport::default();
-        let operations = embed_batch(self.to, prepared, &mut rejected)?;
-        report.chunks_embedded += rejected.chunks_embedded;
-        report.chunks_cached += rejected.chunks_cached;
-        report.texts_truncated += rejected.texts_truncated;
-        match rejected.rejected.pop() {
+        let mut outcome = Outcome::default();
+        let operations = embed_batch(self.to, prepared, &mut outcome)?;
+        report.chunks_embedded += outcome.report.chunks_embedded;
+        report.chunks_cached += outcome.report.chunks_cached;
+        report.texts_truncated += outcome.report.texts_truncated;
+        match outcome.refused.pop().map(|refused| refused.rejected) {
             None => Ok(operations),
             Some(document) => Err(Error::Embedding(format!(
                 "document `{}` cannot be taken over: {}. Replace or delete it, and go on; what was done is kept",

@@ -117,7 +117,6 @@ impl From<AddReport> for Added {
             seconds,
             embedding_seconds: _,
             chunks_cached,
-            places: _,
             expired,
         } = report;
         let rejected_total = rejected.len() as u64;
