@@ -128,7 +128,7 @@ fn of_documents_that_have_expired_those_that_are_taken_are_counted() {
         true => Err(Error::Embedding("cannot be read".into())),
         false => Ok(()),
     });
-    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    let long_ago = crate::moment::of_millis(1_000).unwrap();
     let gone = |id: i64, text: &str| Document::new(id, text).expires_at(long_ago);
     let report = collection.add_many([gone(1, "good"), gone(2, "bad"), Document::new(3, "good")]).unwrap();
     assert_eq!((report.added, report.expired, report.rejected.len()), (2, 1, 1));
