@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const PORT: u16 = 7333;
 /// Keys are compared in full, so their length is what protects them.
 const KEY_BYTES_MIN: usize = 16;
+/// The most of a limit that counts something other than bytes.
+const COUNT_MAX: u64 = u32::MAX as u64;
 
 /// How a server runs. As a file it is TOML with these names; `quiver serve --print-config` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,12 +186,14 @@ impl Limits {
                 "the limit `{word}` has no value: write NAME=NUMBER, such as hits=100"
             )));
         };
-        let number: u32 = value.trim().parse().map_err(|_| {
-            Error::invalid(format!("the limit {name} is `{value}`, and must be a whole number below {}", u32::MAX))
-        })?;
+        // TOML knows no whole numbers beyond these.
+        let number =
+            value.trim().parse::<u64>().ok().and_then(|number| i64::try_from(number).ok()).ok_or_else(|| {
+                Error::invalid(format!("the limit {name} is `{value}`, and must be a whole number up to {}", i64::MAX))
+            })?;
         let mut table = toml::Table::try_from(&*self).map_err(|error| Error::invalid(error.to_string()))?;
         match table.get_mut(name.trim()) {
-            Some(there) => *there = toml::Value::Integer(i64::from(number)),
+            Some(there) => *there = toml::Value::Integer(number),
             None => {
                 let names: Vec<&str> = table.keys().map(String::as_str).collect();
                 return Err(Error::invalid(format!("there is no limit `{name}`; there are {}", names.join(", "))));
@@ -324,14 +328,14 @@ impl Limits {
             hits,
             connections,
             requests,
-            reads: _,
+            reads,
             writes_at_once,
             queue,
             header_seconds,
             body_seconds,
             body_bytes_per_second: _,
             request_seconds,
-            stop_seconds: _,
+            stop_seconds,
         } = self;
         let given = [
             ("body_bytes", *body_bytes as u64),
@@ -347,8 +351,14 @@ impl Limits {
             ("body_seconds", *body_seconds),
             ("request_seconds", *request_seconds),
         ];
-        match given.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(Error::invalid(format!("limits.{name} is 0, and needs at least 1"))),
+        if let Some((name, _)) = given.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::invalid(format!("limits.{name} is 0, and needs at least 1")));
+        }
+        // Beyond that, clocks and semaphores would not take them.
+        let counted = [("reads", *reads as u64), ("stop_seconds", *stop_seconds)];
+        let counted = given.iter().filter(|(name, _)| !name.ends_with("_bytes")).chain(&counted);
+        match counted.into_iter().find(|(_, value)| *value > COUNT_MAX) {
+            Some((name, value)) => Err(Error::invalid(format!("limits.{name} is {value}, and may be {COUNT_MAX}"))),
             None => Ok(()),
         }
     }
@@ -383,9 +393,34 @@ mod tests {
         let mut limits = Limits::default();
         limits.set("hits=7").unwrap();
         assert_eq!(limits, Limits { hits: 7, ..Limits::default() });
-        for (word, says) in [("hit=7", "body_bytes"), ("hits", "NAME=NUMBER"), ("hits=-1", "`-1`"), ("hits=x", "`x`")] {
+        let beyond = format!("hits={}", u64::MAX);
+        for (word, says) in [
+            ("hit=7", "body_bytes"),
+            ("hits", "NAME=NUMBER"),
+            ("hits=-1", "`-1`"),
+            ("hits=x", "`x`"),
+            (&beyond, "9223372036854775807"),
+        ] {
             let message = limits.set(word).unwrap_err().to_string();
             assert!(message.contains(says), "{word}: {message}");
+        }
+    }
+
+    #[test]
+    fn every_limit_can_be_given_as_it_is_and_those_of_bytes_beyond_32_bits() {
+        let mut limits = Limits::default();
+        for (name, value) in toml::Table::try_from(&limits).unwrap() {
+            limits.set(&format!("{name}={value}")).unwrap();
+        }
+        assert_eq!(limits, Limits::default());
+        limits.set("stream_bytes=1099511627776").unwrap();
+        assert_eq!(limits.stream_bytes, 1 << 40);
+        limits.validate().unwrap();
+        for name in ["connections", "reads", "stop_seconds"] {
+            let mut limits = Limits::default();
+            limits.set(&format!("{name}=4294967296")).unwrap();
+            let message = limits.validate().unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("4294967295"), "{message}");
         }
     }
 
