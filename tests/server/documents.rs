@@ -414,6 +414,22 @@ fn a_request_that_is_sent_again_is_answered_the_same() {
     lines(b"{\"id\":3,\"text\":\"four\"}\n").failure(409);
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn a_body_whose_zstd_window_would_take_too_much_memory_is_refused_with_a_way_out() {
+    let server = with_vectors();
+    let packed = |window: u32| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window).unwrap();
+        encoder.write_all(br#"{"id": 1, "vector": [1, 2]}"#).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = [("content-encoding", "zstd")];
+    send(&server, "application/json", &zstd, &packed(23)).expect(200);
+    let (_, message) = send(&server, "application/json", &zstd, &packed(24)).failure(400);
+    assert!(message.contains("8 MiB") && message.contains("--long"), "{message}");
+}
+
 #[test]
 fn a_client_that_goes_away_in_the_middle_of_a_line_leaves_no_half_of_it() {
     let server = with_texts();
