@@ -61,7 +61,11 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("unsupported_media_type", 415, "The route takes other content types or encodings"),
     ("busy", 503, "Too much is asked at once; come again after Retry-After seconds"),
     ("stopping", 503, "The server is about to stop"),
-    ("timeout", 504, "The answer took too long; what it had begun was stopped"),
+    (
+        "timeout",
+        504,
+        "The answer took too long; what it had begun was told to stop. A write may still come to its end: read before you repeat it",
+    ),
     ("body_timeout", 408, "The body came too slowly"),
     ("model_unavailable", 503, "A model's files are missing or damaged, or it failed"),
     ("disk_full", 507, "There is no room on the disk; deleting still works"),
@@ -130,8 +134,8 @@ impl Failure {
     /// The time for an answer is over.
     pub(super) fn timeout(seconds: u64) -> Self {
         let message = format!(
-            "no answer within {seconds} s; the work was told to stop. Ask for less, or raise \
-                               limits.request_seconds"
+            "no answer within {seconds} s; the work was told to stop, but a write may still come to its end: read before \
+             you repeat it. Ask for less, or raise limits.request_seconds"
         );
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", FailureType::Unavailable, message)
     }
