@@ -38,7 +38,7 @@ pub(super) struct App {
     /// Requests that may be answered at once.
     pub(super) requests: Semaphore,
     /// Looks at the server itself, which wait for no call of the database.
-    looks: Semaphore,
+    looks: Arc<Semaphore>,
     pub(super) jobs: Jobs,
     /// What requests with a key of idempotency were answered.
     pub(super) replays: Replays,
@@ -93,7 +93,7 @@ impl App {
         let reads = Lane::new("read", limits.reads_at_once(), limits.queue);
         let writes = Lane::new("write", limits.writes_at_once, limits.queue);
         let metrics = Metrics::new(&database);
-        let (requests, looks) = (Semaphore::new(limits.requests), Semaphore::new(LOOKS_AT_ONCE));
+        let (requests, looks) = (Semaphore::new(limits.requests), Arc::new(Semaphore::new(LOOKS_AT_ONCE)));
         let (jobs, replays) = (Jobs::default(), Replays::default());
         Ok(Self { database, stop, metrics, requests, looks, jobs, replays, reads, writes, settings })
     }
@@ -130,6 +130,10 @@ impl App {
             // Held while the work goes on, whether somebody waits for it or not.
             let _held = (permit, runs);
             let _entered = span.entered();
+            if cancel.load(Ordering::Relaxed) {
+                // Nobody hears this: the client went away while the call waited for its thread.
+                return Err(Failure::stopping());
+            }
             let began = Instant::now();
             let answer = call(&app, &cancel);
             app.metrics.ran(name, began.elapsed());
@@ -144,10 +148,14 @@ impl App {
         self: &Arc<Self>,
         look: impl FnOnce(&App) -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        let _permit = self.looks.acquire().await.map_err(|_| Failure::stopping())?;
+        let permit = self.looks.clone().acquire_owned().await.map_err(|_| Failure::stopping())?;
         let app = self.clone();
         let span = tracing::Span::current();
-        let done = tokio::task::spawn_blocking(move || span.in_scope(|| look(&app)));
+        let done = tokio::task::spawn_blocking(move || {
+            // As above: a look goes on where its client went away.
+            let _held = permit;
+            span.in_scope(|| look(&app))
+        });
         done.await.unwrap_or_else(|error| Err(Failure::panicked(error)))
     }
 
