@@ -206,3 +206,10 @@ fn not_configured(name: &str, flag: &str, configured: &[String]) -> Failure {
     );
     Failure::refused(StatusCode::BAD_REQUEST, "model_not_configured", message)
 }
+
+/// What handlers share, of a new database in memory.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test shall fail where this does")]
+pub(super) fn trial_app() -> Arc<App> {
+    Arc::new(App::new(Database::in_memory().unwrap(), Settings::default(), Stop::new()).unwrap())
+}

@@ -22,6 +22,9 @@ use super::app::{Answer, App};
 use super::failure::Failure;
 use super::pace::Slow;
 
+/// Bytes of a body that are worked off before others have their turn.
+const YIELD_BYTES: u64 = 1 << 20;
+
 /// A body in JSON, in and out.
 pub(super) struct Json<T>(pub(super) T);
 
@@ -130,12 +133,17 @@ impl Pieces {
     pub(super) async fn next(&mut self) -> Answer<Option<Bytes>> {
         let Some(piece) = self.stream.next().await else { return Ok(None) };
         let piece = piece.map_err(|error| broken(&error))?;
+        let before = self.bytes;
         self.bytes += piece.len() as u64;
         if self.bytes > self.bytes_max {
             return Err((self.too_large)(self.bytes_max));
         }
         if let Some(digest) = &mut self.digest {
             digest.update(&piece);
+        }
+        if before / YIELD_BYTES != self.bytes / YIELD_BYTES {
+            // What is unpacked is always there at once, and others want to be answered, too.
+            tokio::task::yield_now().await;
         }
         Ok(Some(piece))
     }

@@ -419,7 +419,7 @@ fn add_several(app: &App, collection: &Collection, values: Vec<Value>, cancel: &
 
 /// A document a line, taken in while they come.
 async fn lines(app: &Arc<App>, collection: &Collection, pieces: &mut Pieces) -> Answer<Added> {
-    let mut lines = Lines { pieces, line_bytes_max: app.settings.limits.body_bytes, rest: Vec::new(), line: 1 };
+    let mut lines = Lines::new(pieces, app.settings.limits.body_bytes);
     let mut added = Added::default();
     let mut batch = lines.batch().await?;
     while let Some(Batch { bytes, line }) = batch {
@@ -458,18 +458,22 @@ struct Lines<'a> {
     line_bytes_max: usize,
     /// What came behind the last batch.
     rest: Vec<u8>,
+    /// Where its whole lines end.
+    whole: usize,
     /// The number of its first line.
     line: usize,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn new(pieces: &'a mut Pieces, line_bytes_max: usize) -> Self {
+        Self { pieces, line_bytes_max, rest: Vec::new(), whole: 0, line: 1 }
+    }
+
     /// The next whole lines; `None` after the last.
     async fn batch(&mut self) -> Answer<Option<Batch>> {
         loop {
-            if self.rest.len() >= BATCH_BYTES
-                && let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n')
-            {
-                let behind = self.rest.split_off(end + 1);
+            if self.rest.len() >= BATCH_BYTES && self.whole > 0 {
+                let behind = self.rest.split_off(self.whole);
                 return Ok(Some(self.cut(behind)));
             }
             if self.rest.len() > self.line_bytes_max.max(BATCH_BYTES) {
@@ -477,15 +481,25 @@ impl Lines<'_> {
             }
             let piece: Option<Bytes> = self.pieces.next().await?;
             match piece {
-                Some(piece) => self.rest.extend_from_slice(&piece),
+                Some(piece) => self.append(&piece),
                 None if self.rest.is_empty() => return Ok(None),
                 None => return Ok(Some(self.cut(Vec::new()))),
             }
         }
     }
 
+    /// Looks for ends of lines in the piece alone: a line may come in a thousand of them.
+    fn append(&mut self, piece: &[u8]) {
+        if let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') {
+            self.whole = self.rest.len() + end + 1;
+        }
+        self.rest.extend_from_slice(piece);
+    }
+
+    /// Hands out what is there; `behind` has no end of a line.
     fn cut(&mut self, behind: Vec<u8>) -> Batch {
         let bytes = std::mem::replace(&mut self.rest, behind);
+        self.whole = 0;
         let line = self.line;
         self.line += bytes.iter().filter(|byte| **byte == b'\n').count();
         Batch { bytes, line }
@@ -610,4 +624,62 @@ fn without_path(error: crate::Error, path: &std::path::Path) -> Failure {
     let mut failure = Failure::from(error);
     failure.message = failure.message.replace(&path.display().to_string(), "the table");
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use futures_util::{FutureExt, stream};
+
+    use super::*;
+    use crate::server::app::trial_app;
+
+    fn in_pieces(text: &[u8], piece: usize, app: &App) -> Pieces {
+        let pieces: Vec<_> =
+            text.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
+        Pieces::of_stream(Body::from_stream(stream::iter(pieces)), app)
+    }
+
+    #[tokio::test]
+    async fn lines_longer_and_shorter_than_a_batch_are_cut_at_their_ends() {
+        let app = trial_app();
+        let mut text = Vec::new();
+        for bytes in [10, BATCH_BYTES + 70_000, 0, 5, BATCH_BYTES - 7, 3, BATCH_BYTES / 2, BATCH_BYTES / 2, 9] {
+            text.extend(std::iter::repeat_n(b'x', bytes));
+            text.push(b'\n');
+        }
+        text.extend_from_slice(b"the last");
+        for piece in [1_000, 32 << 10, 3 << 20, 64 << 20] {
+            let mut pieces = in_pieces(&text, piece, &app);
+            let mut lines = Lines::new(&mut pieces, 8 << 20);
+            let (mut joined, mut first) = (Vec::new(), 1);
+            while let Some(batch) = lines.batch().await.unwrap() {
+                assert_eq!(batch.line, first, "{piece}");
+                first += batch.bytes.iter().filter(|byte| **byte == b'\n').count();
+                joined.extend_from_slice(&batch.bytes);
+                assert!(joined.len() == text.len() || joined.ends_with(b"\n"), "{piece}");
+            }
+            assert!(joined == text, "{piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_refused_at_the_limit() {
+        let app = trial_app();
+        let mut pieces = in_pieces(&vec![b'x'; 10 << 20], 32 << 10, &app);
+        let failure = Lines::new(&mut pieces, 8 << 20).batch().await.err().unwrap();
+        assert_eq!(failure.code, "body_too_large");
+    }
+
+    #[test]
+    fn a_body_that_is_all_there_lets_others_have_their_turn() {
+        let app = trial_app();
+        let read = |bytes: usize| in_pieces(&vec![b'x'; bytes], 32 << 10, &app).rest().now_or_never();
+        assert_eq!(read(1 << 19).unwrap().unwrap().len(), 1 << 19);
+        assert!(read(3 << 20).is_none(), "nobody else had a turn for 3 MiB");
+    }
 }
