@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -24,6 +25,8 @@ use super::pace::Slow;
 
 /// Bytes of a body that are worked off before others have their turn.
 const YIELD_BYTES: u64 = 1 << 20;
+/// Bytes of JSON from which they are read and written aside: below, handing the thread's work over takes longer.
+const ASIDE_BYTES: usize = 64 << 10;
 
 /// A body in JSON, in and out.
 pub(super) struct Json<T>(pub(super) T);
@@ -34,16 +37,48 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Answer<Self> {
         expect_json(&content_type(&request))?;
         let bytes = whole(request.into_body(), app).await?;
-        Ok(Self(parse(&bytes)?))
+        Ok(Self(aside(bytes.len(), || parse(&bytes))?))
     }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
+        match written(&self.0) {
             Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
             Err(error) => Failure::internal(format!("the answer cannot be written: {error}")).into_response(),
         }
+    }
+}
+
+/// Works on so many bytes: at once where they are few, else such that this thread's other requests go on elsewhere.
+pub(super) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes < ASIDE_BYTES { work() } else { tokio::task::block_in_place(work) }
+}
+
+/// A value in JSON. How long it becomes shows only when it is written, so one that turns out long is begun anew, aside.
+fn written(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut few = Few(Vec::new());
+    match serde_json::to_writer(&mut few, value) {
+        Ok(()) => Ok(few.0),
+        Err(error) if error.is_io() => aside(ASIDE_BYTES, || serde_json::to_vec(value)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes fewer than [`ASIDE_BYTES`].
+struct Few(Vec<u8>);
+
+impl Write for Few {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() >= ASIDE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -256,5 +291,57 @@ impl<'de> Visitor<'de> for AnyValue {
             map.insert(key, value);
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use serde::Serializer;
+
+    use super::*;
+
+    /// Longer than it takes; only a failure waits for it.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Text, and what another task says once it has had its turn.
+    struct Long(Mutex<Receiver<&'static str>>);
+
+    impl Serialize for Long {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut pair = serializer.serialize_tuple(2)?;
+            pair.serialize_element(&"x".repeat(ASIDE_BYTES))?;
+            pair.serialize_element(self.0.lock().unwrap().recv_timeout(LONG).unwrap_or("nobody had a turn"))?;
+            pair.end()
+        }
+    }
+
+    #[test]
+    fn long_json_keeps_no_other_from_the_only_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let work = async {
+            let (says, said) = channel();
+            tokio::spawn(async move { says.send("read") });
+            let read = aside(ASIDE_BYTES, || said.recv_timeout(LONG));
+            let (says, said) = channel();
+            tokio::spawn(async move { says.send("written") });
+            let written = written(&Long(Mutex::new(said))).unwrap();
+            (read, String::from_utf8(written).unwrap())
+        };
+        let (read, written) = runtime.block_on(runtime.spawn(work)).unwrap();
+        assert_eq!(read, Ok("read"));
+        assert!(written.ends_with(r#"x","written"]"#));
+    }
+
+    #[test]
+    fn short_json_needs_no_runtime_and_is_the_same() {
+        let short = Value::String("x".repeat(ASIDE_BYTES - 3));
+        assert_eq!(written(&short).unwrap(), serde_json::to_vec(&short).unwrap());
     }
 }

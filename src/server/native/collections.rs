@@ -315,7 +315,7 @@ async fn wanted(request: Request<Body>, app: &App) -> Answer<Wanted> {
         return Ok(Wanted::default());
     }
     body::expect_json(&kind)?;
-    body::parse(&bytes)
+    body::aside(bytes.len(), || body::parse(&bytes))
 }
 
 /// What differs from what is there is no mistake in itself.
