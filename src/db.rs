@@ -438,6 +438,12 @@ impl Collection {
         self.parts.current().unwrap_or(&self.parts)
     }
 
+    /// What no other collection of this database is or will be called, whatever the names.
+    #[cfg(feature = "server")]
+    pub(crate) fn number(&self) -> u32 {
+        self.current().info.id.0
+    }
+
     /// Its name when it was opened; that of the collection itself, where it was opened by an alias.
     pub fn name(&self) -> &str {
         &self.parts.info.name

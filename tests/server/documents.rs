@@ -431,6 +431,26 @@ fn a_body_whose_zstd_window_would_take_too_much_memory_is_refused_with_a_way_out
 }
 
 #[test]
+fn a_key_counts_for_the_collection_itself_whatever_its_name() {
+    let server = with_texts();
+    let key = [("idempotency-key", "a")];
+    let post = |name: &str| {
+        let document = json!({"id": 1, "text": "one"});
+        server.ask("POST", &format!("/v1/collections/{name}/documents"), &key, &document).expect(200)["added"].clone()
+    };
+    server.put("/v1/aliases/current", &json!({"collection": "c"})).expect(200);
+    assert_eq!((post("current"), post("c")), (json!(1), json!(1)));
+    assert_eq!(count(&server), 1);
+    server.put("/v1/collections/d", &json!({})).expect(201);
+    server.put("/v1/aliases/current", &json!({"collection": "d"})).expect(200);
+    assert_eq!(post("current"), 1);
+    assert_eq!(server.get("/v1/collections/d/count").expect(200)["count"], 1);
+    server.delete("/v1/collections/c").expect(200);
+    server.put("/v1/collections/c", &json!({})).expect(201);
+    assert_eq!((post("c"), count(&server)), (json!(1), 1));
+}
+
+#[test]
 fn a_client_that_goes_away_in_the_middle_of_a_line_leaves_no_half_of_it() {
     let server = with_texts();
     let mut stream = TcpStream::connect(server.address).unwrap();

@@ -8,7 +8,7 @@
 //! rest out; where nothing at all could be taken, that is an error; a key that is there twice is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -220,37 +220,45 @@ pub(super) async fn add(
     request: Request,
 ) -> Answer<Json<Value>> {
     let kind = Kind::of(&body::content_type(&request))?;
-    let ticket = match key(request.headers(), &collection)? {
-        None => None,
-        Some(key) => match app.replays.begin(key) {
-            Begun::New(ticket) => Some(ticket),
-            Begun::Underway => return Err(in_use()),
-            Begun::Answered { digest, answer } => {
-                let pieces = kind.pieces(request, &app).digested(&intake.said(kind));
-                return repeated(pieces, digest, answer).await;
-            }
-        },
-    };
+    let key = key(request.headers())?;
     let (name, create) = (collection, intake.create);
     let collection = if create {
         app.write(move |app, _| Ok(app.database.collection(&name)?)).await?
     } else {
         app.read(move |app| app.collection(&name).map_err(with_a_way_out)).await?
     };
+    // Of the collection itself: tomorrow its name may be that of another one.
+    let begun = key.map(|key| app.replays.begin(format!("{}\n{key}", collection.number())));
     let mut pieces = kind.pieces(request, &app);
-    if ticket.is_some() || matches!(kind, Kind::Table | Kind::Csv) {
+    if begun.is_some() || matches!(kind, Kind::Table | Kind::Csv) {
         pieces = pieces.digested(&intake.said(kind));
     }
-    let added = match kind {
-        Kind::Json => json(&app, collection, &mut pieces).await?,
-        Kind::Lines => lines(&app, &collection, &mut pieces).await?,
-        Kind::Table | Kind::Csv => table(&app, collection, &mut pieces, kind, intake.map).await?,
+    let ticket = match begun {
+        None => None,
+        Some(Begun::New(ticket)) => Some(ticket),
+        Some(Begun::Underway) => return Err(in_use()),
+        Some(Begun::Answered { digest, answer }) => return repeated(pieces, digest, answer).await,
     };
-    let answer = serde_json::to_value(added).map_err(|error| Failure::internal(error.to_string()))?;
-    if let Some((ticket, digest)) = ticket.zip(pieces.digest()) {
-        Ticket::answered(ticket, digest, answer.clone());
-    }
+    let answer = match kind {
+        Kind::Json => json(&app, collection, pieces, ticket).await?,
+        Kind::Lines => lines(&app, &collection, pieces, ticket).await?,
+        Kind::Table | Kind::Csv => table(&app, collection, pieces, kind, intake.map, ticket).await?,
+    };
     Ok(Json(answer))
+}
+
+/// The answer to a request, which is kept for its key where it has one.
+fn answer(added: &Added, ticket: Option<Arc<Ticket>>, digest: Option<[u8; 32]>) -> Answer<Value> {
+    let answer = serde_json::to_value(added).map_err(|error| Failure::internal(error.to_string()))?;
+    if let Some((ticket, digest)) = ticket.zip(digest) {
+        ticket.answered(digest, answer.clone());
+    }
+    Ok(answer)
+}
+
+/// Whether all was taken in, and not only what came before the client went away.
+fn is_whole(cancel: &AtomicBool) -> bool {
+    !cancel.load(Ordering::Relaxed)
 }
 
 /// What a body is.
@@ -311,12 +319,12 @@ fn with_a_way_out(mut failure: Failure) -> Failure {
     failure
 }
 
-/// The key of idempotency, which counts for its collection.
-fn key(headers: &HeaderMap, collection: &str) -> Answer<Option<String>> {
+/// The key of idempotency.
+fn key(headers: &HeaderMap) -> Answer<Option<&str>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
     let refused = || Failure::invalid(format!("Idempotency-Key has 1 to {KEY_BYTES_MAX} visible characters"));
-    Ok(Some(format!("{collection}\n{}", key.ok_or_else(refused)?)))
+    Ok(Some(key.ok_or_else(refused)?))
 }
 
 fn in_use() -> Failure {
@@ -360,19 +368,28 @@ pub(super) fn document_of(value: Value, app: &App) -> std::result::Result<Given,
 }
 
 /// One document, or an array of them.
-async fn json(app: &Arc<App>, collection: Collection, pieces: &mut Pieces) -> Answer<Added> {
+async fn json(
+    app: &Arc<App>,
+    collection: Collection,
+    mut pieces: Pieces,
+    ticket: Option<Arc<Ticket>>,
+) -> Answer<Value> {
     let bytes = pieces.rest().await?;
+    let digest = pieces.digest();
     app.write(move |app, cancel| {
         let Unambiguous(value) = body::parse(&bytes)?;
         drop(bytes);
         match several(value) {
-            Ok(values) => add_several(app, &collection, values, cancel),
+            Ok(values) => {
+                let added = add_several(app, &collection, values, cancel)?;
+                answer(&added, ticket.filter(|_| is_whole(cancel)), digest)
+            }
             Err(value) => {
                 let Given { document, has_id } = document_of(value, app).map_err(Failure::invalid)?;
                 let id = document.id.clone();
                 let mut added = Added::from(collection.add(document)?);
                 added.ids = (!has_id).then(|| vec![id]);
-                Ok(added)
+                answer(&added, ticket, digest)
             }
         }
     })
@@ -418,14 +435,22 @@ fn add_several(app: &App, collection: &Collection, values: Vec<Value>, cancel: &
 }
 
 /// A document a line, taken in while they come.
-async fn lines(app: &Arc<App>, collection: &Collection, pieces: &mut Pieces) -> Answer<Added> {
-    let mut lines = Lines::new(pieces, app.settings.limits.body_bytes);
+async fn lines(
+    app: &Arc<App>,
+    collection: &Collection,
+    mut pieces: Pieces,
+    ticket: Option<Arc<Ticket>>,
+) -> Answer<Value> {
+    let mut lines = Lines::new(&mut pieces, app.settings.limits.body_bytes);
     let mut added = Added::default();
     let mut batch = lines.batch().await?;
     while let Some(Batch { bytes, line }) = batch {
         let take_in = {
-            let collection = collection.clone();
-            app.write(move |app, cancel| take_in(app, &collection, &bytes, line, cancel))
+            let (collection, held) = (collection.clone(), ticket.clone());
+            app.write(move |app, cancel| {
+                let _held = held;
+                take_in(app, &collection, &bytes, line, cancel)
+            })
         };
         let (mut take_in, mut next) = (std::pin::pin!(take_in), std::pin::pin!(lines.batch()));
         // Where the batch fails, nobody waits for the rest; where the rest fails, the batch is still taken in.
@@ -442,7 +467,7 @@ async fn lines(app: &Arc<App>, collection: &Collection, pieces: &mut Pieces) -> 
         };
         batch = following.map_err(|failure| added.after(failure))?;
     }
-    added.concluded()
+    answer(&added.concluded()?, ticket, pieces.digest())
 }
 
 /// Whole lines.
@@ -528,7 +553,14 @@ fn document_of_line(app: &App, line: &[u8]) -> std::result::Result<Document, Str
 
 /// Without the feature, such a body is refused before it is read.
 #[cfg(not(feature = "parquet"))]
-async fn table(_: &Arc<App>, _: Collection, _: &mut Pieces, _: Kind, _: Option<String>) -> Answer<Added> {
+async fn table(
+    _: &Arc<App>,
+    _: Collection,
+    _: Pieces,
+    _: Kind,
+    _: Option<String>,
+    _: Option<Arc<Ticket>>,
+) -> Answer<Value> {
     Err(lacks_tables())
 }
 
@@ -537,18 +569,23 @@ async fn table(_: &Arc<App>, _: Collection, _: &mut Pieces, _: Kind, _: Option<S
 async fn table(
     app: &Arc<App>,
     collection: Collection,
-    pieces: &mut Pieces,
+    mut pieces: Pieces,
     kind: Kind,
     map: Option<String>,
-) -> Answer<Added> {
+    ticket: Option<Arc<Ticket>>,
+) -> Answer<Value> {
     use crate::formats::columns::ColumnMap;
     let map = map.as_deref().map(ColumnMap::parse).transpose()?.unwrap_or_default();
     // What is no Parquet and no Arrow by its first bytes is read as its name says.
-    let file = spooled(pieces, if kind == Kind::Csv { ".csv" } else { ".parquet" }).await?;
+    let file = spooled(&mut pieces, if kind == Kind::Csv { ".csv" } else { ".parquet" }).await?;
     // Rows without an id are called after the content of the file and their number: sent again they are the same.
-    let digest = pieces.digest().unwrap_or_default();
-    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    app.write(move |_, cancel| rows(&collection, file.path(), &format!("table-{name}"), map, cancel)?.concluded()).await
+    let digest = pieces.digest();
+    let name: String = digest.unwrap_or_default()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    app.write(move |_, cancel| {
+        let added = rows(&collection, file.path(), &format!("table-{name}"), map, cancel)?.concluded()?;
+        answer(&added, ticket.filter(|_| is_whole(cancel)), digest)
+    })
+    .await
 }
 
 /// The body in a file that goes when it is no longer needed.
@@ -597,7 +634,7 @@ fn rows(
     let mut table = table.map_err(|error| without_path(error, path))?;
     let (mut failed, mut exhausted, mut added) = (None, false, Added::default());
     let options = AddOptions { cancel: Some(cancel), ..AddOptions::default() };
-    while !exhausted && failed.is_none() && !cancel.load(std::sync::atomic::Ordering::Relaxed) {
+    while !exhausted && failed.is_none() && is_whole(cancel) {
         let documents = (0..ROWS_AT_ONCE).map_while(|_| match table.next_row() {
             Ok(Some(row)) => Some(row.document.map_err(|bad: BadRow| bad.rejected())),
             Ok(None) => {

@@ -8,6 +8,7 @@
 //! another body is refused.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,17 +41,19 @@ enum Entry {
 /// What is to be done with a request.
 pub(super) enum Begun {
     /// Run it, and hand in the answer.
-    New(Ticket),
+    New(Arc<Ticket>),
     /// It runs already.
     Underway,
     /// It was answered so, if its body has this digest.
     Answered { digest: [u8; 32], answer: Value },
 }
 
-/// The right to run the request of a key. Where it is dropped without an answer, the key is free again.
+/// The right to run the request of a key, shared by the calls that write for it: the client may be gone before they end.
+/// Where the last of them drops it without an answer, the key is free again.
 pub(super) struct Ticket {
     replays: Replays,
-    key: Option<String>,
+    key: String,
+    answered: AtomicBool,
 }
 
 impl Replays {
@@ -67,7 +70,7 @@ impl Replays {
             Some(Entry::Answered { digest, answer, .. }) => Begun::Answered { digest: *digest, answer: answer.clone() },
             None => {
                 state.entries.insert(key.clone(), Entry::Underway);
-                Begun::New(Ticket { replays: self.clone(), key: Some(key) })
+                Begun::New(Arc::new(Ticket { replays: self.clone(), key, answered: AtomicBool::new(false) }))
             }
         }
     }
@@ -94,12 +97,15 @@ impl State {
 
 impl Ticket {
     /// Keeps the answer.
-    pub(super) fn answered(self, digest: [u8; 32], answer: Value) {
+    pub(super) fn answered(&self, digest: [u8; 32], answer: Value) {
         self.answered_at(digest, answer, Instant::now());
     }
 
-    fn answered_at(mut self, digest: [u8; 32], answer: Value, now: Instant) {
-        let Some(key) = self.key.take() else { return };
+    fn answered_at(&self, digest: [u8; 32], answer: Value, now: Instant) {
+        if self.answered.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let key = self.key.clone();
         let bytes = key.len() + answer.to_string().len();
         let mut state = self.replays.state();
         state.bytes += bytes;
@@ -111,8 +117,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.replays.state().entries.remove(&key);
+        if !*self.answered.get_mut() {
+            self.replays.state().entries.remove(&self.key);
         }
     }
 }
@@ -125,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn ticket(replays: &Replays, key: &str, now: Instant) -> Ticket {
+    fn ticket(replays: &Replays, key: &str, now: Instant) -> Arc<Ticket> {
         match replays.begin_at(key.into(), now) {
             Begun::New(ticket) => ticket,
             Begun::Underway | Begun::Answered { .. } => panic!("{key} is known"),
@@ -146,6 +152,25 @@ mod tests {
         }
         drop(ticket(&replays, "a", start + KEPT));
         assert_eq!(replays.state().bytes, 0);
+    }
+
+    #[test]
+    fn a_key_is_taken_as_long_as_anything_works_for_it() {
+        let (replays, now) = (Replays::default(), Instant::now());
+        let request = ticket(&replays, "a", now);
+        let write = request.clone();
+        drop(request);
+        assert!(matches!(replays.begin_at("a".into(), now), Begun::Underway));
+        drop(write);
+        let request = ticket(&replays, "a", now);
+        let write = request.clone();
+        write.answered_at([1; 32], json!(1), now);
+        request.answered_at([2; 32], json!(2), now);
+        drop((request, write));
+        match replays.begin_at("a".into(), now) {
+            Begun::Answered { digest, answer } => assert_eq!((digest, answer), ([1; 32], json!(1))),
+            Begun::New(_) | Begun::Underway => panic!("it was answered"),
+        }
     }
 
     #[test]
