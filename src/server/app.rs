@@ -10,8 +10,6 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
-use axum::http::StatusCode;
-
 use super::failure::Failure;
 use super::metrics::Metrics;
 use super::native::{Jobs, Replays};
@@ -204,7 +202,7 @@ fn not_configured(name: &str, flag: &str, configured: &[String]) -> Failure {
     let message = format!(
         "the model `{name}` is not configured (configured: {there}); its operator allows it with {flag} {name}"
     );
-    Failure::refused(StatusCode::BAD_REQUEST, "model_not_configured", message)
+    Failure::of("model_not_configured", message)
 }
 
 /// What handlers share, of a new database in memory.

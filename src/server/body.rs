@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query as RawQuery, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -122,7 +122,7 @@ pub(super) fn expect_json(given: &str) -> Answer<()> {
         return Ok(());
     }
     let message = format!("the content type is `{given}`; send `application/json`");
-    Err(Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+    Err(Failure::of("unsupported_media_type", message))
 }
 
 /// The whole body, within the limit of bytes.
@@ -196,7 +196,7 @@ impl Pieces {
 /// A body that did not come to its end: too slow, cut off, or not compressed as it says.
 pub(super) fn broken(error: &(dyn Error + 'static)) -> Failure {
     match Slow::behind(error) {
-        Some(message) => Failure::refused(StatusCode::REQUEST_TIMEOUT, "body_timeout", message),
+        Some(message) => Failure::of("body_timeout", message),
         None => Failure::invalid(format!("the body cannot be read: {error}")),
     }
 }
@@ -206,18 +206,18 @@ pub(super) fn too_large(bytes_max: u64) -> Failure {
     let message = format!(
         "the body is longer than {bytes_max} bytes: send it in several requests, as NDJSON, or raise limits.body_bytes"
     );
-    Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    Failure::of("body_too_large", message)
 }
 
 fn stream_too_large(bytes_max: u64) -> Failure {
     let message =
         format!("the body is longer than {bytes_max} bytes: send it in several requests, or raise limits.stream_bytes");
-    Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    Failure::of("body_too_large", message)
 }
 
 /// Reads JSON; the message of an error names the path of the value.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    let refuse = |message: String| Failure::refused(StatusCode::BAD_REQUEST, "invalid_json", message);
+    let refuse = |message: String| Failure::of("invalid_json", message);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

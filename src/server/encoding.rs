@@ -9,7 +9,7 @@ use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
@@ -56,7 +56,7 @@ fn decompressed(mut request: Request) -> Answer<Request> {
         _ => {
             let given = String::from_utf8_lossy(&encoding).into_owned();
             let message = format!("the content encoding `{given}` is not taken: send gzip or zstd, once, or neither");
-            return Err(Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+            return Err(Failure::of("unsupported_media_type", message));
         }
     };
     *request.body_mut() = body;

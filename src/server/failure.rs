@@ -38,54 +38,79 @@ pub(super) struct Failure {
     pub(super) param: Option<&'static str>,
 }
 
-/// Every code with its status and what it means; the OpenAPI document lists them.
-pub(super) const CODES: &[(&str, u16, &str)] = &[
-    ("invalid_request", 400, "The request cannot be taken; the message says which value and why"),
-    ("invalid_json", 400, "The body is no JSON, or not of the shape that the route takes"),
-    ("dimension_mismatch", 400, "A vector has another length than those of its space"),
-    ("model_mismatch", 409, "The collection was built with another model"),
-    ("model_required", 409, "The collection's model is known to the application alone that made it"),
-    ("model_not_configured", 400, "The request names a model that the server's operator did not configure"),
-    ("feature_missing", 501, "This build lacks a feature; the message names it"),
-    ("unauthorized", 401, "No key, or one that is not known"),
-    ("forbidden", 403, "A key that may only read, a foreign Host or Origin, or a path outside of the import root"),
-    ("not_found", 404, "There is no such route"),
-    ("collection_not_found", 404, "There is no collection of this name"),
-    ("document_not_found", 404, "There is no document of this id"),
-    ("alias_not_found", 404, "There is no alias of this name"),
-    ("job_not_found", 404, "There is no job of this id"),
-    ("method_not_allowed", 405, "The route is there, and takes other methods"),
-    ("conflict", 409, "Something of that name is there already, or is in use"),
-    ("precondition_failed", 412, "The document has another version than If-Match names"),
-    ("body_too_large", 413, "The body is longer than the server takes"),
-    ("unsupported_media_type", 415, "The route takes other content types or encodings"),
-    ("busy", 503, "Too much is asked at once; come again after Retry-After seconds"),
-    ("stopping", 503, "The server is about to stop"),
-    (
-        "timeout",
-        504,
-        "The answer took too long; what it had begun was told to stop. A write may still come to its end: read before you repeat it",
-    ),
-    ("body_timeout", 408, "The body came too slowly"),
-    ("model_unavailable", 503, "A model's files are missing or damaged, or it failed"),
-    ("disk_full", 507, "There is no room on the disk; deleting still works"),
-    ("storage_unavailable", 503, "The disk failed or another process has the database; the message says what to do"),
-    ("too_many_jobs", 429, "So many jobs wait already; come again when one has ended"),
-    ("cancelled", 409, "A job was told to stop; what it committed stays"),
-    ("empty", 400, "A list of texts is empty"),
-    ("too_long", 413, "A text, or a list of them, is longer than the model or the server takes"),
-    (
-        "context_length_exceeded",
-        400,
-        "A text has more tokens than the model reads, and the request does not say to cut it",
-    ),
-    ("model_not_found", 404, "The client of another product names a model that is not configured"),
-    ("model_cannot", 424, "The model cannot do what the route is for"),
-    ("internal", 500, "A fault of the server; the request id finds it in the log"),
-];
+/// Every code with its status, whose turn it is, and what it means; the OpenAPI document lists them.
+pub(super) const CODES: &[(&str, u16, FailureType, &str)] = {
+    use FailureType::{Conflict, Internal, InvalidRequest, NotFound, Unavailable};
+    &[
+        ("invalid_request", 400, InvalidRequest, "The request cannot be taken; the message says which value and why"),
+        ("invalid_json", 400, InvalidRequest, "The body is no JSON, or not of the shape that the route takes"),
+        ("dimension_mismatch", 400, InvalidRequest, "A vector has another length than those of its space"),
+        ("model_mismatch", 409, Conflict, "The collection was built with another model"),
+        ("model_required", 409, Conflict, "The collection's model is known to the application alone that made it"),
+        (
+            "model_not_configured",
+            400,
+            InvalidRequest,
+            "The request names a model that the server's operator did not configure",
+        ),
+        ("feature_missing", 501, InvalidRequest, "This build lacks a feature; the message names it"),
+        ("unauthorized", 401, InvalidRequest, "No key, or one that is not known"),
+        (
+            "forbidden",
+            403,
+            InvalidRequest,
+            "A key that may only read, a foreign Host or Origin, or a path outside of the import root",
+        ),
+        ("not_found", 404, NotFound, "There is no such route"),
+        ("collection_not_found", 404, NotFound, "There is no collection of this name"),
+        ("document_not_found", 404, NotFound, "There is no document of this id"),
+        ("alias_not_found", 404, NotFound, "There is no alias of this name"),
+        ("job_not_found", 404, NotFound, "There is no job of this id"),
+        ("method_not_allowed", 405, InvalidRequest, "The route is there, and takes other methods"),
+        ("conflict", 409, Conflict, "Something of that name is there already, or is in use"),
+        ("precondition_failed", 412, Conflict, "The document has another version than If-Match names"),
+        ("body_too_large", 413, InvalidRequest, "The body is longer than the server takes"),
+        ("unsupported_media_type", 415, InvalidRequest, "The route takes other content types or encodings"),
+        ("busy", 503, Unavailable, "Too much is asked at once; come again after Retry-After seconds"),
+        ("stopping", 503, Unavailable, "The server is about to stop"),
+        (
+            "timeout",
+            504,
+            Unavailable,
+            "The answer took too long; what it had begun was told to stop. A write may still come to its end: read before you repeat it",
+        ),
+        ("body_timeout", 408, InvalidRequest, "The body came too slowly"),
+        ("model_unavailable", 503, Unavailable, "A model's files are missing or damaged, or it failed"),
+        ("disk_full", 507, Unavailable, "There is no room on the disk; deleting still works"),
+        (
+            "storage_unavailable",
+            503,
+            Unavailable,
+            "The disk failed or another process has the database; the message says what to do",
+        ),
+        ("too_many_jobs", 429, Unavailable, "So many jobs wait already; come again when one has ended"),
+        ("cancelled", 409, Conflict, "A job was told to stop; what it committed stays"),
+        ("empty", 400, InvalidRequest, "A list of texts is empty"),
+        ("too_long", 413, InvalidRequest, "A text, or a list of them, is longer than the model or the server takes"),
+        (
+            "context_length_exceeded",
+            400,
+            InvalidRequest,
+            "A text has more tokens than the model reads, and the request does not say to cut it",
+        ),
+        ("model_not_found", 404, NotFound, "The client of another product names a model that is not configured"),
+        ("model_cannot", 424, InvalidRequest, "The model cannot do what the route is for"),
+        ("internal", 500, Internal, "A fault of the server; the request id finds it in the log"),
+    ]
+};
 
 impl Failure {
-    fn new(status: StatusCode, code: &'static str, kind: FailureType, message: impl Into<String>) -> Self {
+    /// A failure of this code, which [`CODES`] gives its status and type.
+    pub(super) fn of(code: &'static str, message: impl Into<String>) -> Self {
+        let listed = CODES.iter().find(|(listed, ..)| *listed == code);
+        debug_assert!(listed.is_some(), "{code} is not listed");
+        let (status, kind) = listed.map_or((500, FailureType::Internal), |(_, status, kind, _)| (*status, *kind));
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retryable = kind == FailureType::Unavailable;
         Self { status, code, kind, message: message.into(), retryable, param: None }
     }
@@ -97,38 +122,18 @@ impl Failure {
 
     /// A request that cannot be taken.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", FailureType::InvalidRequest, message)
-    }
-
-    /// [`Failure::invalid`] with a code of its own.
-    pub(super) fn refused(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(status, code, FailureType::InvalidRequest, message)
-    }
-
-    /// There is no such thing.
-    pub(super) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, FailureType::NotFound, message)
-    }
-
-    /// What is there stands against it.
-    pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, code, FailureType::Conflict, message)
-    }
-
-    /// The document has another version than the request expects.
-    fn conflict_of_version(message: String) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", FailureType::Conflict, message)
+        Self::of("invalid_request", message)
     }
 
     /// Too many wait already.
     pub(super) fn busy(waiting_max: usize) -> Self {
         let message = format!("{waiting_max} requests wait already; come again in a second");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", FailureType::Unavailable, message)
+        Self::of("busy", message)
     }
 
     /// The server stops.
     pub(super) fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", FailureType::Unavailable, "the server is about to stop")
+        Self::of("stopping", "the server is about to stop")
     }
 
     /// The time for an answer is over.
@@ -137,7 +142,7 @@ impl Failure {
             "no answer within {seconds} s; the work was told to stop, but a write may still come to its end: read before \
              you repeat it. Ask for less, or raise limits.request_seconds"
         );
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", FailureType::Unavailable, message)
+        Self::of("timeout", message)
     }
 
     /// A call of the core panicked or was not let run.
@@ -166,11 +171,7 @@ impl Failure {
 
     /// Ours.
     pub(super) fn internal(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", FailureType::Internal, message)
-    }
-
-    fn unavailable(code: &'static str, message: String) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, FailureType::Unavailable, message)
+        Self::of("internal", message)
     }
 
     fn of_storage(error: &quiverdb_storage::Error) -> Self {
@@ -179,16 +180,14 @@ impl Failure {
         #[allow(clippy::wildcard_enum_match_arm, reason = "storage's errors are non-exhaustive; all others are ours")]
         match error {
             S::InvalidInput(_) => Self::invalid(message),
-            S::DimensionMismatch { .. } => Self::refused(StatusCode::BAD_REQUEST, "dimension_mismatch", message),
-            S::UnknownCollection(_) => Self::not_found("collection_not_found", message),
-            S::CollectionExists(_) => Self::conflict("conflict", message),
-            S::Changed { .. } => Self::conflict_of_version(message),
-            S::DiskFull { .. } => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", FailureType::Unavailable, message)
-            }
-            S::Gone { .. } | S::Stale | S::Expired => Self::conflict("conflict", message),
+            S::DimensionMismatch { .. } => Self::of("dimension_mismatch", message),
+            S::UnknownCollection(_) => Self::of("collection_not_found", message),
+            S::CollectionExists(_) => Self::of("conflict", message),
+            S::Changed { .. } => Self::of("precondition_failed", message),
+            S::DiskFull { .. } => Self::of("disk_full", message),
+            S::Gone { .. } | S::Stale | S::Expired => Self::of("conflict", message),
             S::Io { .. } | S::Locked { .. } | S::NewerFormat { .. } | S::Poisoned(_) | S::Unconfirmed(_) => {
-                Self::unavailable("storage_unavailable", message)
+                Self::of("storage_unavailable", message)
             }
             _ => {
                 tracing::error!(error = %message, "the storage engine failed");
@@ -203,14 +202,12 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match &error {
             Error::InvalidInput(_) => Self::invalid(message),
-            Error::DimensionMismatch { .. } => Self::refused(StatusCode::BAD_REQUEST, "dimension_mismatch", message),
-            Error::ModelMismatch { .. } => Self::conflict("model_mismatch", message),
-            Error::ModelRequired { .. } => Self::conflict("model_required", message),
-            Error::FeatureMissing { .. } => Self::refused(StatusCode::NOT_IMPLEMENTED, "feature_missing", message),
-            Error::Io { .. } => Self::unavailable("storage_unavailable", message),
-            Error::Model { .. } | Error::Embedding(_) | Error::Reranking(_) => {
-                Self::unavailable("model_unavailable", message)
-            }
+            Error::DimensionMismatch { .. } => Self::of("dimension_mismatch", message),
+            Error::ModelMismatch { .. } => Self::of("model_mismatch", message),
+            Error::ModelRequired { .. } => Self::of("model_required", message),
+            Error::FeatureMissing { .. } => Self::of("feature_missing", message),
+            Error::Io { .. } => Self::of("storage_unavailable", message),
+            Error::Model { .. } | Error::Embedding(_) | Error::Reranking(_) => Self::of("model_unavailable", message),
             Error::Storage(storage) => Self::of_storage(storage),
         }
     }
@@ -268,23 +265,50 @@ impl FailureBody {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn every_code_that_an_error_gets_is_listed_with_its_status() {
-        let failures = [
-            Failure::invalid("x"),
-            Failure::busy(1),
-            Failure::stopping(),
-            Failure::timeout(1),
-            Failure::internal("x"),
-            Failure::from(Error::Embedding("x".into())),
-            Failure::from(Error::Storage(quiverdb_storage::Error::UnknownCollection("x".into()))),
-            Failure::from(Error::FeatureMissing { what: "x".into(), feature: "y" }),
-        ];
-        for failure in failures {
-            let listed = CODES.iter().find(|(code, ..)| *code == failure.code).unwrap();
-            assert_eq!(listed.1, failure.status.as_u16(), "{}", failure.code);
+    fn every_code_is_listed_once_and_its_type_is_that_of_its_status() {
+        for (at, (code, status, kind, meaning)) in CODES.iter().enumerate() {
+            assert!(CODES[..at].iter().all(|(other, ..)| other != code), "{code}");
+            let expected = match status {
+                404 => FailureType::NotFound,
+                409 | 412 => FailureType::Conflict,
+                429 | 503 | 504 | 507 => FailureType::Unavailable,
+                500 => FailureType::Internal,
+                _ => FailureType::InvalidRequest,
+            };
+            assert_eq!(*kind, expected, "{code}");
+            let failure = Failure::of(code, *meaning);
+            assert_eq!((failure.status.as_u16(), failure.kind), (*status, *kind), "{code}");
+            assert_eq!(failure.retryable, expected == FailureType::Unavailable, "{code}");
+        }
+    }
+
+    /// The codes that the sources below this folder name.
+    fn named(folder: &Path, codes: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                named(&path, codes);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let calls = ["Failure::of", "Self::of"].into_iter().flat_map(|call| text.split(call).skip(1));
+                let first = calls.filter_map(|rest| rest.strip_prefix('(')?.trim_start().strip_prefix('"'));
+                codes.extend(first.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_that_the_server_names_is_listed() {
+        let mut codes = Vec::new();
+        named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server"), &mut codes);
+        assert!(codes.len() > 40, "{codes:?}");
+        for code in codes {
+            assert!(CODES.iter().any(|(listed, ..)| *listed == code), "{code}");
         }
     }
 }

@@ -26,7 +26,7 @@ use super::app::{Answer, App};
 use super::compat;
 use super::connections::Crowded;
 use super::encoding::decompress;
-use super::failure::{Failure, FailureType};
+use super::failure::Failure;
 use super::metrics::NO_ROUTE;
 use super::pace::Paced;
 
@@ -136,7 +136,8 @@ fn unworded(response: &Response) -> Option<Failure> {
         return Some(Failure::fault());
     }
     let message = "the request cannot be taken: its path or its query is not as the route expects (UTF-8, numbers)";
-    Some(Failure::refused(status, "invalid_request", message))
+    // The status is what protocols go by, such as that of MCP.
+    Some(Failure { status, ..Failure::invalid(message) })
 }
 
 /// The id that a client gave, if it is short and plain, or a new one.
@@ -204,7 +205,7 @@ fn is_open(path: &str) -> bool {
 }
 
 fn forbidden(message: impl Into<String>) -> Failure {
-    Failure::refused(StatusCode::FORBIDDEN, "forbidden", message)
+    Failure::of("forbidden", message)
 }
 
 /// The name in `Host` must be one of ours: a page that had its own name point here would otherwise be let in. So must be
@@ -274,7 +275,7 @@ fn role(app: &App, headers: &HeaderMap) -> Answer<Role> {
         } else {
             "this key is not known"
         };
-        Err(Failure::refused(StatusCode::UNAUTHORIZED, "unauthorized", message))
+        Err(Failure::of("unauthorized", message))
     }
 }
 
@@ -308,13 +309,11 @@ async fn within_time(State(app): State<Arc<App>>, request: Request, next: Next) 
 
 /// No such route.
 pub(super) async fn no_route(request: Request) -> Failure {
-    Failure::not_found("not_found", format!("there is no {}; /docs shows all routes", request.uri().path()))
+    Failure::of("not_found", format!("there is no {}; /docs shows all routes", request.uri().path()))
 }
 
 /// A route, and not this method of it.
 pub(super) async fn no_method(request: Request) -> Failure {
     let message = format!("{} does not take {}; /docs shows what it takes", request.uri().path(), request.method());
-    let mut failure = Failure::refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    failure.kind = FailureType::InvalidRequest;
-    failure
+    Failure::of("method_not_allowed", message)
 }

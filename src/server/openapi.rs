@@ -93,7 +93,7 @@ fn description() -> String {
          {\"code\", \"message\", \"type\", \"retryable\", \"request_id\"}}`. A code never changes its meaning:\n\n| code | \
          status | meaning |\n|---|---|---|\n",
     );
-    for (code, status, meaning) in CODES {
+    for (code, status, _, meaning) in CODES {
         text += &format!("| `{code}` | {status} | {meaning} |\n");
     }
     text

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
@@ -267,7 +266,7 @@ fn expect_short(embedder: &dyn Embedder, texts: &[String]) -> Answer<()> {
          to have them cut",
         spec.id, spec.max_tokens
     );
-    Err(Failure::refused(StatusCode::BAD_REQUEST, "context_length_exceeded", message).about("input"))
+    Err(Failure::of("context_length_exceeded", message).about("input"))
 }
 
 fn side(input_type: Option<InputType>) -> Side {

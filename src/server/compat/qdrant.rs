@@ -101,7 +101,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 /// The path is without [`BASE`] here.
 async fn no_route(uri: Uri) -> Failure {
     let message = format!("there is no {BASE}{}: this part of Qdrant's API is not supported", uri.path());
-    Failure::not_found("not_found", message)
+    Failure::of("not_found", message)
 }
 
 /// Refuses what is given and not supported, by its name.
@@ -253,7 +253,7 @@ async fn create(State(app): Shared, name: Name, Json(body): Json<Create>) -> Ans
         body.validate()?;
         if app.database.has_collection(&name)? {
             let message = format!("Wrong input: Collection `{name}` already exists!");
-            return Err(Failure::conflict("conflict", message));
+            return Err(Failure::of("conflict", message));
         }
         app.database.collection_with(&name, shape::configuration(&body.vectors.unwrap_or_default())?)?;
         Ok(json!(true))

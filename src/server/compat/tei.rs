@@ -520,11 +520,11 @@ fn expect_texts(app: &App, name: &str, inputs: Texts) -> Answer<Vec<String>> {
 }
 
 fn empty(name: &str) -> Failure {
-    Failure::refused(StatusCode::BAD_REQUEST, "empty", format!("`{name}` is empty: send at least one text"))
+    Failure::of("empty", format!("`{name}` is empty: send at least one text"))
 }
 
 fn too_long(message: String) -> Failure {
-    Failure::refused(StatusCode::PAYLOAD_TOO_LARGE, "too_long", message)
+    Failure::of("too_long", message)
 }
 
 fn expect_short(embedder: &dyn Embedder, texts: &[String], truncate: Option<bool>) -> Answer<()> {

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::http::StatusCode;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -217,7 +216,7 @@ pub(super) fn reranker(app: &App, name: Option<&str>) -> Answer<Arc<dyn Reranker
         (None, Some(first)) => first,
         (None, None) => {
             let message = "no cross-encoder is configured: the server's operator names one in the setting `rerankers`";
-            return Err(Failure::not_found("model_not_found", message).about("model"));
+            return Err(Failure::of("model_not_found", message).about("model"));
         }
     };
     app.reranker(name).map_err(|failure| match failure.code {
@@ -228,7 +227,7 @@ pub(super) fn reranker(app: &App, name: Option<&str>) -> Answer<Arc<dyn Reranker
 
 /// What the model cannot do.
 pub(super) fn cannot(message: impl Into<String>) -> Failure {
-    Failure::refused(StatusCode::FAILED_DEPENDENCY, "model_cannot", message)
+    Failure::of("model_cannot", message)
 }
 
 /// No such model, and which there are.
@@ -238,7 +237,7 @@ pub(super) fn no_model(name: &str, names: &[String], setting: &str) -> Failure {
         "the model `{name}` does not exist here, and none is taken in its place. Configured: {there}; the server's \
          operator adds one in the setting `{setting}`"
     );
-    Failure::not_found("model_not_found", message).about("model")
+    Failure::of("model_not_found", message).about("model")
 }
 
 /// The first text that has more tokens than the model reads, with their number.

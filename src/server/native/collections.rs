@@ -322,7 +322,7 @@ async fn wanted(request: Request<Body>, app: &App) -> Answer<Wanted> {
 fn differs(error: Error) -> Failure {
     let message = error.to_string();
     match error {
-        Error::InvalidInput(_) | Error::DimensionMismatch { .. } => Failure::conflict("conflict", message),
+        Error::InvalidInput(_) | Error::DimensionMismatch { .. } => Failure::of("conflict", message),
         Error::ModelMismatch { .. }
         | Error::ModelRequired { .. }
         | Error::FeatureMissing { .. }

@@ -129,7 +129,7 @@ fn no_document(id: &DocumentId, collection: &str) -> Failure {
         DocumentId::Integer(_) => "; a string of these digits is found with id_type=string",
         DocumentId::Text(_) => "",
     };
-    Failure::not_found("document_not_found", format!("there is no {what} in collection `{collection}`{other}"))
+    Failure::of("document_not_found", format!("there is no {what} in collection `{collection}`{other}"))
 }
 
 /// A version as a header has it.

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use quiverdb_storage::validate_collection_name;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -128,7 +127,7 @@ async fn set_alias(
 
 /// The names can be, so what is refused is so because of what is there.
 fn in_the_way(error: Error) -> Failure {
-    if let Error::InvalidInput(message) = error { Failure::conflict("conflict", message) } else { error.into() }
+    if let Error::InvalidInput(message) = error { Failure::of("conflict", message) } else { error.into() }
 }
 
 /// The alias that is gone.
@@ -145,7 +144,7 @@ struct Removed {
 async fn remove_alias(State(app): State<Arc<App>>, Segments(alias): Segments<String>) -> Answer<Json<Removed>> {
     app.write(move |app, _| {
         app.database.remove_alias(&alias).map_err(|error| match error.to_string() {
-            message if matches!(error, Error::InvalidInput(_)) => Failure::not_found("alias_not_found", message),
+            message if matches!(error, Error::InvalidInput(_)) => Failure::of("alias_not_found", message),
             _ => error.into(),
         })?;
         Ok(Json(Removed { removed: alias }))
@@ -188,7 +187,7 @@ struct Backup {
 async fn backup(State(app): State<Arc<App>>, Json(BackupName { name }): Json<BackupName>) -> Answer<Json<Backup>> {
     let Some(root) = app.settings.backup_root.clone() else {
         let message = "this server keeps no backups: its operator allows them with --backup-root DIR";
-        return Err(Failure::refused(StatusCode::FORBIDDEN, "forbidden", message));
+        return Err(Failure::of("forbidden", message));
     };
     // The rule for names of collections: no separator, and not only dots.
     if validate_collection_name(&name).is_err() {
@@ -203,7 +202,7 @@ async fn backup(State(app): State<Arc<App>>, Json(BackupName { name }): Json<Bac
         let folder = root.join(&name);
         if folder.symlink_metadata().is_ok() {
             let message = format!("there is a backup `{name}` already; choose another name");
-            return Err(Failure::conflict("conflict", message));
+            return Err(Failure::of("conflict", message));
         }
         let BackedUp { collections, documents, segments, bytes } = app.database.backup_to(&folder)?;
         Ok(Json(Backup { name, collections, documents, segments, bytes }))

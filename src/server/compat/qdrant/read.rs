@@ -98,8 +98,7 @@ pub(super) fn one(app: &App, name: &str, id: &str) -> Answer<Value> {
     let id = ids::asked(&value)?;
     let shape = Shape::of(app, name)?;
     let view = View::parse(None, true, Some(&Value::Bool(true)))?;
-    let missing =
-        || Failure::not_found("document_not_found", format!("Not found: Point with id {value} does not exists!"));
+    let missing = || Failure::of("document_not_found", format!("Not found: Point with id {value} does not exists!"));
     let stored = shape.snapshot.stored(&id)?.ok_or_else(missing)?;
     view.show(&shape, stored, None)
 }

@@ -87,5 +87,5 @@ fn crowded() -> Failure {
 
 /// There is no such point.
 pub(super) fn no_point(id: &DocumentId) -> Failure {
-    Failure::not_found("document_not_found", format!("Not found: No point with id {} found", ids::shown(id)))
+    Failure::of("document_not_found", format!("Not found: No point with id {} found", ids::shown(id)))
 }

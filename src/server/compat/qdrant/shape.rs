@@ -84,7 +84,7 @@ impl Shape {
 
 /// There is no such collection.
 pub(super) fn missing(name: &str) -> Failure {
-    Failure::not_found("collection_not_found", format!("Not found: Collection `{name}` doesn't exist!"))
+    Failure::of("collection_not_found", format!("Not found: Collection `{name}` doesn't exist!"))
 }
 
 /// Whether a model makes the vectors of a space.

@@ -350,7 +350,7 @@ pub(super) fn validate(shape: &Shape, name: &str, vector: &[f32]) -> Answer<()> 
     if vector.len() != space.dims {
         let message =
             format!("Wrong input: Vector dimension error: expected dim: {}, got {}", space.dims, vector.len());
-        return Err(Failure::refused(axum::http::StatusCode::BAD_REQUEST, "dimension_mismatch", message));
+        return Err(Failure::of("dimension_mismatch", message));
     }
     space.metric.validate(vector).map_err(|reason| Failure::invalid(format!("Wrong input: the vector {reason}")))
 }

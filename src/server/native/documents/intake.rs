@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -290,7 +290,7 @@ impl Kind {
             TABLES[2],
             CSV
         );
-        Err(Failure::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+        Err(Failure::of("unsupported_media_type", message))
     }
 
     fn pieces(self, request: Request, app: &App) -> Pieces {
@@ -328,8 +328,7 @@ fn key(headers: &HeaderMap) -> Answer<Option<&str>> {
 }
 
 fn in_use() -> Failure {
-    let mut failure =
-        Failure::conflict("conflict", "a request with this Idempotency-Key is being answered; come again");
+    let mut failure = Failure::of("conflict", "a request with this Idempotency-Key is being answered; come again");
     failure.retryable = true;
     failure
 }
@@ -341,7 +340,7 @@ async fn repeated(mut pieces: Pieces, digest: [u8; 32], answer: Value) -> Answer
         return Ok(Json(answer));
     }
     let message = "this Idempotency-Key was used with another body; give each request a key of its own";
-    Err(Failure::conflict("conflict", message))
+    Err(Failure::of("conflict", message))
 }
 
 /// A document, and whether it brought an id.
@@ -613,9 +612,9 @@ async fn spooled(pieces: &mut Pieces, extension: &str) -> Answer<tempfile::Named
 fn no_room(error: std::io::Error) -> Failure {
     let message = format!("the temporary file for this table cannot be written: {error}");
     if error.kind() == std::io::ErrorKind::StorageFull {
-        return Failure::refused(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
+        return Failure::of("disk_full", message);
     }
-    Failure::refused(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", message)
+    Failure::of("storage_unavailable", message)
 }
 
 /// Adds the rows of a file.
@@ -710,6 +709,17 @@ mod tests {
         let mut pieces = in_pieces(&vec![b'x'; 10 << 20], 32 << 10, &app);
         let failure = Lines::new(&mut pieces, 8 << 20).batch().await.err().unwrap();
         assert_eq!(failure.code, "body_too_large");
+    }
+
+    #[cfg(feature = "parquet")]
+    #[test]
+    fn no_room_for_a_table_is_nothing_that_the_client_did_wrong() {
+        use crate::server::failure::FailureType;
+        for (kind, status) in [(std::io::ErrorKind::StorageFull, 507), (std::io::ErrorKind::PermissionDenied, 503)] {
+            let failure = no_room(kind.into());
+            assert_eq!((failure.status.as_u16(), failure.kind), (status, FailureType::Unavailable));
+            assert!(failure.retryable);
+        }
     }
 
     #[test]

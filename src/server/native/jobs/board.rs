@@ -171,7 +171,7 @@ impl Jobs {
         let found = self.lock().iter().find(|job| job.id == id).cloned();
         found.ok_or_else(|| {
             let message = format!("there is no job `{id}`; /v1/jobs lists those of this run of the server");
-            Failure::not_found("job_not_found", message)
+            Failure::of("job_not_found", message)
         })
     }
 
@@ -187,8 +187,7 @@ impl Jobs {
         let mut all = self.lock();
         if all.iter().filter(|job| !job.has_ended()).count() >= OPEN_MAX {
             let message = format!("{OPEN_MAX} jobs wait or work already; come again when one has ended (/v1/jobs)");
-            let refused = Failure::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_jobs", message);
-            return Err(Failure { retryable: true, ..refused });
+            return Err(Failure::of("too_many_jobs", message));
         }
         let excess = (all.len() + 1).saturating_sub(OPEN_MAX + ENDED_MAX);
         for _ in 0..excess {
@@ -339,7 +338,7 @@ impl Job {
 /// Why a job did not come to its end.
 fn stopped(reason: &str) -> Failure {
     let message = format!("{reason}; what was committed stays, and asking for the same again goes on from there");
-    let mut failure = Failure::conflict("cancelled", message);
+    let mut failure = Failure::of("cancelled", message);
     (failure.status, failure.retryable) = (StatusCode::CONFLICT, true);
     failure
 }

@@ -5,8 +5,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use axum::http::StatusCode;
-
 use crate::server::app::Answer;
 use crate::server::failure::Failure;
 
@@ -52,7 +50,7 @@ fn missing(named: &str) -> Failure {
 }
 
 fn forbidden(message: impl Into<String>) -> Failure {
-    Failure::refused(StatusCode::FORBIDDEN, "forbidden", message)
+    Failure::of("forbidden", message)
 }
 
 #[cfg(test)]
