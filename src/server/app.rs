@@ -211,3 +211,50 @@ fn not_configured(name: &str, flag: &str, configured: &[String]) -> Failure {
 pub(super) fn trial_app() -> Arc<App> {
     Arc::new(App::new(Database::in_memory().unwrap(), Settings::default(), Stop::new()).unwrap())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::channel;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_call_whose_client_went_away_before_it_had_a_thread_is_not_begun() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let app = trial_app();
+            let ((release, released), (says, said)) = (channel(), channel());
+            let mut first = Box::pin(app.read(move |_| Ok(released.recv().is_ok())));
+            assert!((&mut first).now_or_never().is_none());
+            let second = app.write(move |_, _| Ok(says.send("begun").is_ok()));
+            assert!(second.now_or_never().is_none());
+            release.send(()).unwrap();
+            assert!(first.await.unwrap());
+            // There is one thread, so this comes after the second.
+            app.read(|_| Ok(())).await.unwrap();
+            assert!(said.recv().is_err(), "it was begun");
+        });
+    }
+
+    #[test]
+    fn a_look_has_its_place_until_it_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let app = trial_app();
+            let releases: Vec<_> = (0..LOOKS_AT_ONCE)
+                .map(|_| {
+                    let (release, released) = channel::<()>();
+                    assert!(app.look(move |_| Ok(released.recv().is_ok())).now_or_never().is_none());
+                    release
+                })
+                .collect();
+            assert_eq!(app.looks.available_permits(), 0);
+            drop(releases);
+            app.look(|_| Ok(())).await.unwrap();
+        });
+    }
+}
