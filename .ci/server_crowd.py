@@ -130,6 +130,17 @@ def bomb(port, process):
         raise SystemExit("the bomb was not stopped")
 
 
+def expect_crowd(port, count):
+    """Ends the run where the server has not nearly the whole crowd: it would be measured without one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    there = next(int(float(line.split()[1])) for line in text.splitlines() if line.startswith("quiver_http_connections "))
+    if there < count * 0.9:
+        raise SystemExit(f"the server has {there} connections of a crowd of {count}: there is nothing to measure")
+
+
 def main():
     binary = sys.argv[1]
     count, seconds = int((sys.argv[2:] + ["2000"])[0]), float((sys.argv[3:] + ["20"])[0])
@@ -148,7 +159,9 @@ def main():
         end = time.monotonic() + 30
         while len(crowd.open) < count and time.monotonic() < end:
             time.sleep(0.05)
+        expect_crowd(port, count)
         among = honest(port, seconds)
+        expect_crowd(port, count)
         print("among ", json.dumps(among), f"crowd: {len(crowd.open)} open, {crowd.closed} closed by the server")
         print(f"memory {memory(process, 'VmRSS:')} MiB, peak {memory(process, 'VmHWM:')} MiB", flush=True)
         crowd.ended = True
