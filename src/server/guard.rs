@@ -114,7 +114,8 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
 fn shaped(failure: &Failure, bare: &Response, shape: fn(&Failure, &str) -> Response, id: &str) -> Response {
     let mut shaped = shape(failure, id);
     let kept = [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::ACCEPT_ENCODING];
-    let kept = kept.into_iter().chain([header::ACCESS_CONTROL_ALLOW_ORIGIN, header::VARY]);
+    let of_origins = [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::ACCESS_CONTROL_EXPOSE_HEADERS, header::VARY];
+    let kept = kept.into_iter().chain(of_origins);
     for name in kept {
         if let Some(value) = bare.headers().get(&name) {
             shaped.headers_mut().insert(name, value.clone());

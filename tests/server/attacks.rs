@@ -97,7 +97,10 @@ fn pages_of_others_may_not_ask_and_where_they_may_a_browser_is_told_so_without_a
         &format!("GET /v1/collections HTTP/1.1\r\nHost: localhost\r\nOrigin: {page}\r\nConnection: close\r\n\r\n"),
     );
     assert!(keyless.starts_with("HTTP/1.1 401"), "{keyless}");
-    assert!(keyless.to_ascii_lowercase().contains("access-control-allow-origin: https://app.example"), "{keyless}");
+    let keyless = keyless.to_ascii_lowercase();
+    assert!(keyless.contains("access-control-allow-origin: https://app.example"), "{keyless}");
+    let exposed = keyless.lines().find_map(|line| line.strip_prefix("access-control-expose-headers: "));
+    assert!(exposed.is_some_and(|names| names.contains("x-request-id") && names.contains("retry-after")), "{keyless}");
     // Without a configured origin there is no CORS at all.
     let closed = preflight(&Serving::new(), page);
     assert!(closed.starts_with("http/1.1 403") && !closed.contains("access-control"), "{closed}");
