@@ -564,11 +564,11 @@ impl Run<'_> {
             }
         };
         let mut state = self.state();
-        if row.is_named_by_row {
-            if let Some(error) = self.claim.refusal(&self.identity) {
-                state.failed = Some(error);
-                return None;
-            }
+        if row.is_named_by_row
+            && let Some(error) = self.claim.refusal(&self.identity)
+        {
+            state.failed = Some(error);
+            return None;
         }
         let (loaded, in_flight) = match row.document {
             Ok(document) => {
