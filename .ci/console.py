@@ -6,11 +6,14 @@ The server must be empty. Needs Selenium, Chromium and chromedriver; nothing is 
 and at phone width in the folder, for people to look at.
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -213,6 +216,30 @@ def deleting(console):
     console.wait("it is not found", lambda: "A foghorn warns" not in console.text("#hits"))
 
 
+def large_ids(console):
+    """Two ids that are one number to JavaScript: what is opened and deleted is the one that is shown."""
+    even, odd = 2**53, 2**53 + 1
+    address = console.address + "/v1/collections/default/documents"
+
+    def ask(method, url, body=None):
+        request = urllib.request.Request(url, body, {"Content-Type": "application/x-ndjson"}, method=method)
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return json.load(answer)
+
+    rows = [{"id": even, "text": "The even heron stands."}, {"id": odd, "text": "The odd heron flies."}]
+    ask("POST", address, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    console.search("odd heron flies")
+    console.wait("its id to the last digit", lambda: str(odd) in console.text("#hits .hit"))
+    console.find("#hits .open").click()
+    console.wait("the odd one", lambda: "odd heron" in console.text("#document-text"))
+    console.find("#document-close").click()
+    console.find("#hits .danger").click()
+    console.find("#confirm-yes").click()
+    console.wait("it is not found", lambda: "odd heron flies" not in console.text("#hits"))
+    console.expect("the odd one is gone", ask("GET", f"{address}/{odd}") is None)
+    console.expect("the even one stays", ask("GET", f"{address}/{even}")["id"] == even)
+
+
 def creating(console):
     console.find("#new-open").click()
     console.find("#new-name").send_keys("second one")
@@ -248,7 +275,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             newcomer(console)
             ingest(console, files(pathlib.Path(folder)))
-            for scene in (searching, filtering, naughty, mapping, deleting, creating, theme, no_errors):
+            for scene in (searching, filtering, naughty, mapping, deleting, large_ids, creating, theme, no_errors):
                 scene(console)
                 print(scene.__name__)
     finally:

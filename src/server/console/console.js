@@ -38,6 +38,17 @@ const path = (...parts) => "/v1/" + parts.map(encodeURIComponent).join("/");
 const key = () => sessionStorage.getItem("quiver-key");
 const keyed = () => (key() ? { authorization: `Bearer ${key()}` } : {});
 
+// JSON without loss: an integer beyond 2^53 is no number that JavaScript has, and the nearest one would be the id of another
+// document. It becomes a BigInt where the browser tells how it was written.
+const parsed = (text) => JSON.parse(text, (_, value, context) => {
+  const lost = typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
+  return lost && /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value;
+});
+// A browser that makes BigInts of what it reads can write them, too.
+const written = (value) => JSON.stringify(value, (_, part) => (typeof part === "bigint" ? JSON.rawJSON(String(part)) : part));
+// Whether an id is the one that was sent.
+const isExact = (id) => typeof id !== "number" || Number.isSafeInteger(id);
+
 function refused(status, text) {
   if (status === 401) askForKey();
   try {
@@ -50,11 +61,11 @@ function refused(status, text) {
 
 async function ask(method, url, body) {
   const headers = body === undefined ? keyed() : { ...keyed(), "content-type": "application/json" };
-  const options = { method, headers, body: body === undefined ? undefined : JSON.stringify(body) };
+  const options = { method, headers, body: body === undefined ? undefined : written(body) };
   const answer = await fetch(url, options).catch(() => { throw new Error("the server cannot be reached"); });
   const text = await answer.text();
   if (!answer.ok) throw refused(answer.status, text);
-  return text ? JSON.parse(text) : null;
+  return text ? parsed(text) : null;
 }
 
 function askForKey() {
@@ -163,7 +174,7 @@ function question() {
   const asked = { query: $("query").value, limit: Number($("limit").value), mode: document.forms.search.mode.value, highlight: true };
   const filter = $("filter").value.trim();
   if (filter.startsWith("{")) {
-    try { asked.filter = JSON.parse(filter); } catch (error) { throw new Error(`the filter begins like JSON and is none: ${error.message}`); }
+    try { asked.filter = parsed(filter); } catch (error) { throw new Error(`the filter begins like JSON and is none: ${error.message}`); }
   } else if (filter) asked.filter = filter;
   if ($("rerank").value) asked.rerank = { model: $("rerank").value };
   if ($("group").checked) asked.group = true;
@@ -210,9 +221,14 @@ function card(hit, largest) {
     element("p", { class: "where" }, [hit.title ? String(hit.document) : "", ...place].filter(Boolean).join(" · ")),
     element("p", { class: "passage" }, ...marked(hit.text, hit.highlights ?? [])),
     tags.length ? element("ul", { class: "tags" }, ...tags.slice(0, 8).map(([name, value]) => element("li", {}, `${name}: ${value}`))) : null,
-    element("div", { class: "row" }, why(hit, largest),
-      element("button", { type: "button", class: "open", click: () => openDocument(hit.document, hit) }, "Open"),
-      element("button", { type: "button", class: "danger", click: () => remove(hit.document) }, "Delete")));
+    element("div", { class: "row" }, why(hit, largest), ...actions(hit)));
+}
+
+// What can be done with a hit's document; nothing where its id is not known for certain.
+function actions(hit) {
+  if (!isExact(hit.document)) return [element("span", { class: "quiet" }, "This browser cannot hold an id that large.")];
+  return [element("button", { type: "button", class: "open", click: () => openDocument(hit.document, hit) }, "Open"),
+    element("button", { type: "button", class: "danger", click: () => remove(hit.document) }, "Delete")];
 }
 
 // Text in pieces, those in ranges of bytes marked.
@@ -247,7 +263,7 @@ function hitKey(event) {
   const own = event.target === hit;
   if (next) next.focus();
   else if (own && event.key === "Enter") hit.querySelector("details").open = !hit.querySelector("details").open;
-  else if (own && event.key === "o") hit.querySelector(".open").click();
+  else if (own && event.key === "o") hit.querySelector(".open")?.click();
   else return;
   event.preventDefault();
 }
@@ -262,7 +278,7 @@ async function openDocument(id, passage) {
   try {
     const found = await ask("GET", documentPath(id));
     write("document-title", found.title ?? String(id));
-    const shown = Object.entries(found.metadata ?? {}).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]);
+    const shown = Object.entries(found.metadata ?? {}).map(([name, value]) => [name, typeof value === "object" ? written(value) : value]);
     $("document-facts").replaceChildren(...[["id", id], ...shown].map(fact));
     const range = passage?.end > passage?.start ? [[passage.start, passage.end]] : [];
     $("document-text").replaceChildren(...marked(found.text ?? "", range));
@@ -461,8 +477,8 @@ function colours(points) {
 
 function markHitsOnMap() {
   if (!state.drawn) return;
-  const found = new Set(state.hits.map((hit) => JSON.stringify([hit.document, hit.chunk])));
-  state.drawn.points.forEach((point, at) => $("map").children[at].classList.toggle("hit-point", found.has(JSON.stringify([point.document, point.chunk]))));
+  const found = new Set(state.hits.map((hit) => written([hit.document, hit.chunk])));
+  state.drawn.points.forEach((point, at) => $("map").children[at].classList.toggle("hit-point", found.has(written([point.document, point.chunk]))));
 }
 
 function showPoint(at) {
@@ -483,6 +499,7 @@ function showPoint(at) {
 
 function openPoint(at) {
   const point = state.drawn.points[at];
+  if (!isExact(point.document)) return;
   openDocument(point.document, state.hits.find((hit) => hit.document === point.document && hit.chunk === point.chunk));
 }
 
