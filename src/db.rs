@@ -341,6 +341,12 @@ impl Database {
         Ok(self.store.check()?)
     }
 
+    /// [`Database::check`], with what was found so far where it is told to stop.
+    #[cfg(feature = "server")]
+    pub(crate) fn check_until(&self, stop: &std::sync::atomic::AtomicBool) -> Result<Vec<String>> {
+        Ok(self.store.check_until(stop)?)
+    }
+
     /// Builds segments again that are missing or damaged, as far as that is known: an open finds missing ones, a search
     /// what it touches, and [`Database::check`] everything. What they hold is in `data.redb`, so nothing is embedded.
     ///
@@ -805,7 +811,19 @@ impl Snapshot {
     /// # Errors
     /// As [`Collection::search`].
     pub fn context(&self, query: Query, options: &ContextOptions) -> Result<Context> {
-        cited::context_of(&self.parts, &self.inner, &query, options)
+        Ok(cited::context_of(&self.parts, &self.inner, &query, options, &|| false)?.0)
+    }
+
+    /// [`Snapshot::context`], which is cut short where it is told to stop, and how long its search took.
+    #[cfg(feature = "server")]
+    pub(crate) fn context_until(
+        &self,
+        query: &Query,
+        options: &ContextOptions,
+        stop: &std::sync::atomic::AtomicBool,
+    ) -> Result<(Context, crate::types::Timings)> {
+        let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        cited::context_of(&self.parts, &self.inner, query, options, &stopped)
     }
 
     /// As [`Collection::get`].
@@ -863,10 +881,14 @@ impl Snapshot {
         query::sample::take(&self.parts, &self.inner, space, chunks_max, stop, keep)
     }
 
-    /// So many documents behind this one, in order of their ids.
+    /// What so many documents behind this one are called, in order of their ids. Reads no text.
     #[cfg(feature = "mcp")]
-    pub(crate) fn documents_after(&self, last: Option<&DocumentId>, limit: usize) -> Result<Vec<Document>> {
-        self.inner.scan(last, limit)?.into_iter().map(|stored| self.restored(stored)).collect()
+    pub(crate) fn heads_after(
+        &self,
+        last: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<quiverdb_storage::DocumentHead>> {
+        Ok(self.inner.scan_heads(last, limit)?)
     }
 
     /// As [`Collection::count`].

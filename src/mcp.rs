@@ -37,6 +37,8 @@ pub struct Access {
     pub batch: usize,
     /// Hits of a search.
     pub hits: usize,
+    /// Bytes of an answer of several documents; one alone is given whole.
+    pub answer_bytes: usize,
 }
 
 impl Default for Access {
@@ -48,6 +50,7 @@ impl Default for Access {
             text_bytes: 16 << 20,
             batch: 1_000,
             hits: 100,
+            answer_bytes: 16 << 20,
         }
     }
 }

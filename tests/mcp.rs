@@ -362,4 +362,29 @@ mod over_http {
         let longer = json!({"name": "search", "arguments": {"query": "x".repeat(2_000)}});
         assert_eq!(ask(&serving, &[], "tools/call", &longer).status, 413);
     }
+
+    #[test]
+    fn an_answer_of_several_documents_has_a_bound_and_one_alone_is_given_whole() {
+        let mut settings = Settings::default();
+        settings.limits.body_bytes = 1_000;
+        let serving = Serving::with(Database::in_memory().unwrap(), settings);
+        let texts =
+            [(1, "pear ".repeat(120)), (2, "plum ".repeat(120)), (3, "Figs. ".repeat(400)), (4, "Short.".into())];
+        let documents = texts.map(|(id, text)| Document::new(id, text).title(format!("Number {id}")));
+        serving.database.collection("default").unwrap().add_many(documents).unwrap();
+        let get = |ids: &[i64]| call(&serving, &[], "get", &json!({"ids": ids}));
+        let message = expect_refused(&get(&[4, 1, 2]));
+        assert!(message.contains("1000 bytes") && message.contains("ask for 2 at a time"), "{message}");
+        for ids in [&[4, 1][..], &[3]] {
+            let there = expect_done(&get(ids));
+            assert_eq!(there["documents"].as_array().unwrap().len(), ids.len(), "{there}");
+        }
+        // A list names them all; it reads no text.
+        let listed = ask(&serving, &[], "resources/list", &json!({})).expect(200);
+        let resources = listed["result"]["resources"].as_array().unwrap();
+        let told: Vec<_> = resources.iter().map(|one| (one["title"].as_str().unwrap(), one["size"].as_u64())).collect();
+        let expected = [("Number 1", 600), ("Number 2", 600), ("Number 3", 2_400), ("Number 4", 6)];
+        assert_eq!(told, expected.map(|(title, size)| (title, Some(size))));
+        assert_eq!(resources[0]["mimeType"], "text/plain");
+    }
 }

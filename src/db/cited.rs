@@ -12,16 +12,18 @@ use crate::context::{Context, ContextOptions, Passage, context};
 use crate::embed::words_and_marks;
 use crate::parts::Parts;
 use crate::query::{self, pages::Pages};
-use crate::types::{Hit, Query};
+use crate::types::{Hit, Query, SearchResults, Timings};
 
-/// Searches, and puts what it finds into a context.
+/// Searches, and puts what it finds into a context; told with it is how long the search took. Where it is `stopped`, the
+/// context is nothing that anybody should read.
 pub(super) fn context_of(
     parts: &Parts,
     snapshot: &Snapshot,
     query: &Query,
     options: &ContextOptions,
-) -> Result<Context> {
-    let hits = query::search(parts, snapshot, query)?.hits;
+    stopped: &dyn Fn() -> bool,
+) -> Result<(Context, Timings)> {
+    let SearchResults { hits, timings_ms, .. } = query::search(parts, snapshot, query)?;
     let mut chunks: Vec<Chunk> = hits.into_iter().map(Chunk::of_hit).collect();
     add_neighbours(snapshot, &mut chunks, options.neighbours)?;
     close_gaps(snapshot, &mut chunks)?;
@@ -32,11 +34,13 @@ pub(super) fn context_of(
         None => parts.space().embedder()?,
     };
     let count = |text: &str| match (&options.count, &embedder) {
+        // Nothing fits any more, so that what is left is soon done.
+        _ if stopped() => usize::MAX,
         (Some(count), _) => count(text),
         (None, Some(embedder)) => embedder.token_ranges(text).len(),
         (None, None) => words_and_marks(text).len(),
     };
-    Ok(context(&passages, options.budget_tokens, &count, options.format))
+    Ok((context(&passages, options.budget_tokens, &count, options.format), timings_ms))
 }
 
 /// A passage, and its place in its document.

@@ -6,12 +6,13 @@
 //! An id stands there as it is, percent-encoded; a string that could be taken for a number (`"7"`), for a step up (`..`) or
 //! for a quoted string stands in quotes, as in JSON.
 
+use quiverdb_storage::DocumentHead;
 use rmcp::model::{ListResourcesResult, MetaObject, ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 
 use super::Access;
 use super::tools::{collection, collections, told};
-use crate::{Database, Document, DocumentId};
+use crate::{Database, DocumentId};
 
 /// Documents of a page.
 const PAGE: usize = 100;
@@ -105,8 +106,8 @@ pub(super) fn page(database: &Database, access: &Access, cursor: Option<&str>) -
         // One that was dropped meanwhile has none.
         let Ok(found) = database.open_collection(&name) else { continue };
         let wanted = PAGE + 1 - listed.len();
-        let documents = found.snapshot().and_then(|snapshot| snapshot.documents_after(last, wanted)).map_err(told)?;
-        listed.extend(documents.iter().map(|document| resource(&name, document)));
+        let heads = found.snapshot().and_then(|snapshot| snapshot.heads_after(last, wanted)).map_err(told)?;
+        listed.extend(heads.iter().map(|head| resource(&name, head)));
         if listed.len() > PAGE {
             listed.truncate(PAGE);
             let mut page = ListResourcesResult::with_all_items(listed);
@@ -117,20 +118,21 @@ pub(super) fn page(database: &Database, access: &Access, cursor: Option<&str>) -
     Ok(ListResourcesResult::with_all_items(listed))
 }
 
-fn resource(collection: &str, document: &Document) -> Resource {
-    let resource = Resource::new(uri(collection, &document.id), document.id.to_string())
+fn resource(collection: &str, head: &DocumentHead) -> Resource {
+    let DocumentHead { id, title, text_bytes, metadata } = head;
+    let resource = Resource::new(uri(collection, id), id.to_string())
         .with_description(format!("A document of the collection `{collection}`"))
-        .with_mime_type(media_type(document))
-        .with_size(document.text.len() as u64);
-    match &document.title {
+        .with_mime_type(media_type(metadata.get("media_type")))
+        .with_size(*text_bytes);
+    match title {
         Some(title) => resource.with_title(title),
         None => resource,
     }
 }
 
 /// What our readers wrote there: Markdown stays Markdown, and what they made text of is text.
-fn media_type(document: &Document) -> &str {
-    match document.metadata.get("media_type").and_then(Value::as_str) {
+fn media_type(given: Option<&Value>) -> &str {
+    match given.and_then(Value::as_str) {
         Some(media_type) if media_type.starts_with("text/") && media_type != "text/html" => media_type,
         _ => "text/plain",
     }
@@ -144,8 +146,9 @@ pub(super) fn read(database: &Database, access: &Access, uri: &str) -> Result<Re
     let document = found.get(id.clone()).map_err(told)?.ok_or_else(none)?;
     let about = json!({"id": document.id, "title": document.title, "collection": name, "metadata": document.metadata});
     let meta = MetaObject::from(about.as_object().cloned().unwrap_or_default());
-    let contents =
-        ResourceContents::text(document.text.clone(), uri).with_mime_type(media_type(&document)).with_meta(meta);
+    let contents = ResourceContents::text(document.text.clone(), uri)
+        .with_mime_type(media_type(document.metadata.get("media_type")))
+        .with_meta(meta);
     Ok(ReadResourceResult::new(vec![contents]))
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde::Deserialize;
@@ -258,7 +258,7 @@ pub(super) fn run(
     let desk = Desk { database, access };
     match verb {
         Verb::Search => desk.search(read(verb, arguments)?),
-        Verb::Get => desk.get(read(verb, arguments)?),
+        Verb::Get => desk.get(read(verb, arguments)?, cancel),
         Verb::ListCollections => read::<NoArguments>(verb, arguments).and_then(|NoArguments {}| desk.list()),
         Verb::Add => desk.add(read(verb, arguments)?, cancel),
         Verb::Delete => desk.delete(read(verb, arguments)?),
@@ -352,16 +352,25 @@ impl Desk<'_> {
         Ok(search_reply(found.name(), results))
     }
 
-    fn get(&self, arguments: IdsArguments) -> Answer<Reply> {
+    fn get(&self, arguments: IdsArguments, cancel: &AtomicBool) -> Answer<Reply> {
         let IdsArguments { collection: name, ids } = arguments;
         expect_number(self.access, "ids", ids.len())?;
         let found = collection(self.database, self.access, self.name(name.as_deref()))?;
         let (mut documents, mut missing, mut text) = (Vec::new(), Vec::new(), String::new());
         let snapshot = found.snapshot().map_err(told)?;
         for id in ids {
+            if cancel.load(Ordering::Relaxed) {
+                return Err("cancelled".to_owned());
+            }
             match snapshot.get(id.clone()).map_err(told)? {
                 Some(document) => {
                     write_document(&mut text, &document);
+                    if text.len() > self.access.answer_bytes && !documents.is_empty() {
+                        let (got, bytes_max) = (documents.len(), self.access.answer_bytes);
+                        return Err(format!(
+                            "these documents are longer than the {bytes_max} bytes of an answer; ask for {got} at a time"
+                        ));
+                    }
                     let mut value = serde_json::to_value(&document).map_err(told)?;
                     value["uri"] = json!(resources::uri(found.name(), &document.id));
                     documents.push(value);

@@ -29,6 +29,7 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         text_bytes: limits.text_bytes,
         batch: limits.batch.min(Access::default().batch),
         hits: limits.hits.min(Access::default().hits),
+        answer_bytes: limits.body_bytes.min(Access::default().answer_bytes),
     };
     let host = Arc::new(Behind(app.clone()));
     let reading = over_http(host.clone(), Access { read_only: true, ..access.clone() }, limits.body_bytes);

@@ -135,7 +135,7 @@ impl Metrics {
         self.request_seconds.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
     }
 
-    /// A search was done.
+    /// A search was done, which is also told at `debug`.
     pub(super) fn searched(&self, timings_ms: &Timings) {
         let Timings { embed, filter, retrieve, fuse, rerank, hydrate, total } = *timings_ms;
         let stages = [
@@ -150,6 +150,7 @@ impl Metrics {
         for (stage, milliseconds) in stages {
             self.stage_seconds.get_or_create(&Stage { stage }).observe(milliseconds / 1_000.0);
         }
+        tracing::debug!(embed, filter, retrieve, fuse, rerank, hydrate, total, "searched, in milliseconds");
     }
 
     /// A call waits for its turn, until this is dropped.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
@@ -28,12 +29,12 @@ mod segments;
 /// So many violations are told one by one.
 const VIOLATIONS_MAX: usize = 1000;
 
-/// Everything that is wrong, one sentence each.
+/// Everything that is wrong, one sentence each; what was found so far where it is told to stop.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Engine`] where the database cannot be read at all.
-pub(crate) fn check(engine: &Engine) -> Result<Vec<String>> {
-    let Findings { violations, damaged_segments } = inspect(&*engine.begin_read()?, engine.folder())?;
+pub(crate) fn check(engine: &Engine, stop: &AtomicBool) -> Result<Vec<String>> {
+    let Findings { violations, damaged_segments } = inspect(&*engine.begin_read()?, engine.folder(), stop)?;
     distrust(engine, &damaged_segments)?;
     Ok(violations)
 }
@@ -45,12 +46,12 @@ pub(crate) struct Findings {
     pub(crate) damaged_segments: Vec<(u32, u32)>,
 }
 
-/// Everything that is wrong as of this transaction, in it and in the folder.
+/// Everything that is wrong as of this transaction, in it and in the folder; what was found so far where it is told to stop.
 ///
 /// # Errors
 /// As [`check`].
-pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> Result<Findings> {
-    let mut check = Check { transaction, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
+pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>, stop: &AtomicBool) -> Result<Findings> {
+    let mut check = Check { transaction, stop, found: Vec::new(), more: 0, damaged_segments: Vec::new() };
     check.meta()?;
     let collections = check.collections()?;
     let spaces: BTreeSet<u32> = collections.values().flat_map(|record| record.spaces.iter().copied()).collect();
@@ -60,6 +61,9 @@ pub(crate) fn inspect(transaction: &ReadTransaction, folder: Option<&Path>) -> R
     check.aliases(&collections)?;
     cache::check(&mut check)?;
     for (&number, record) in &collections {
+        if check.is_stopped() {
+            break;
+        }
         collection::check(&mut check, folder, number, record)?;
     }
     let Check { mut found, more, damaged_segments, .. } = check;
@@ -87,6 +91,7 @@ pub(crate) fn distrust(engine: &Engine, damaged: &[(u32, u32)]) -> Result<()> {
 /// A check under way.
 struct Check<'a> {
     transaction: &'a ReadTransaction,
+    stop: &'a AtomicBool,
     found: Vec<String>,
     more: u64,
     /// Collection and number of the segments whose folder is not what was built.
@@ -94,6 +99,11 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Whether nobody waits for what is found any more.
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn say(&mut self, sentence: String) {
         if self.found.len() < VIOLATIONS_MAX {
             self.found.push(sentence);

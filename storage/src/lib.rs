@@ -75,7 +75,8 @@ pub use snapshot::{Snapshot, TextHits, TextMatches};
 pub use store::Store;
 pub use text::{Analyzer, AnalyzerSettings, Language, TextQuery, index_text, is_titled};
 pub use types::{
-    CollectionInfo, CollectionSettings, DIMS_MAX, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk, NewDocument,
-    Operation, SPACES_MAX, Scrub, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy, Written,
+    CollectionInfo, CollectionSettings, DIMS_MAX, DocumentHead, EF_MAX, Effort, HydratedChunk, Nearest, NewChunk,
+    NewDocument, Operation, SPACES_MAX, Scrub, SegmentSearch, SpaceSettings, StoredChunk, StoredDocument, Strategy,
+    Written,
 };
 pub use validate::{HEADING_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, TEXT_BYTES_MAX, validate_content};

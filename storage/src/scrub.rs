@@ -7,6 +7,7 @@
 //!
 //! Invariants: it begins once an opening; it does not keep the database open, and ends soon after that is closed.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::check::{Findings, distrust, inspect};
@@ -21,7 +22,8 @@ pub(crate) fn start(engine: &Arc<Engine>) {
     let started = engine.begin_read().map(|reading| {
         let (folder, engine) = (engine.folder().map(std::path::Path::to_owned), Arc::downgrade(engine));
         let work = move || {
-            let found = damage_as_error("the database", || inspect(&reading, folder.as_deref()));
+            let found =
+                damage_as_error("the database", || inspect(&reading, folder.as_deref(), &AtomicBool::new(false)));
             finish(&engine, reading, found);
         };
         std::thread::Builder::new().name("quiver-scrub".into()).spawn(work)

@@ -29,8 +29,8 @@ use crate::text::Scored;
 use crate::vectors::Column;
 use crate::view::View;
 use crate::{
-    ChunkNumber, CollectionId, DocumentId, Effort, Error, HydratedChunk, Nearest, NewChunk, NewDocument, Result,
-    StoredChunk, StoredDocument, rows, validate,
+    ChunkNumber, CollectionId, DocumentHead, DocumentId, Effort, Error, HydratedChunk, Nearest, NewChunk, NewDocument,
+    Result, StoredChunk, StoredDocument, rows, validate,
 };
 
 mod filtered;
@@ -338,6 +338,25 @@ impl Snapshot {
                 Ok(documents.len() < limit)
             })?;
             Ok(documents)
+        })
+    }
+
+    /// As [`Snapshot::scan`], without reading the texts.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a record is damaged.
+    pub fn scan_heads(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentHead>> {
+        self.guarded(|| {
+            let mut heads = Vec::new();
+            self.walk_ids(after, &mut |number, _| {
+                if heads.len() < limit {
+                    let DocumentRecord { id, title, text_bytes, .. } = self.document_record(number)?;
+                    let (text_bytes, metadata) = (u64::from(text_bytes), self.metadata(number)?);
+                    heads.push(DocumentHead { id, title, text_bytes, metadata });
+                }
+                Ok(heads.len() < limit)
+            })?;
+            Ok(heads)
         })
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redb::{ReadableTable, TableHandle};
@@ -519,7 +520,15 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] or [`Error::Engine`] where it cannot be read at all.
     pub fn check(&self) -> Result<Vec<String>> {
-        damage_as_error("the database", || check::check(&self.0))
+        self.check_until(&AtomicBool::new(false))
+    }
+
+    /// As [`Store::check`], with what was found so far where it is told to stop.
+    ///
+    /// # Errors
+    /// As [`Store::check`].
+    pub fn check_until(&self, stop: &AtomicBool) -> Result<Vec<String>> {
+        damage_as_error("the database", || check::check(&self.0, stop))
     }
 
     /// What is known of the whole of a database that was not closed as it should be. Where it is large, opening does not

@@ -155,6 +155,19 @@ pub struct StoredDocument {
     pub expires_at: Option<u64>,
 }
 
+/// A document as stored, but for its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentHead {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its title.
+    pub title: Option<String>,
+    /// Bytes of its text.
+    pub text_bytes: u64,
+    /// Its metadata.
+    pub metadata: Map<String, Value>,
+}
+
 /// A chunk as stored, with its vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredChunk {

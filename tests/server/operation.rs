@@ -91,6 +91,24 @@ fn metrics_count_requests_by_route_and_name_nothing_that_a_client_made_up() {
 }
 
 #[test]
+fn metrics_tell_how_long_the_stages_of_every_search_took() {
+    let server = Serving::new();
+    server.database.collection("notes").unwrap().add(Document::new("1", "A river.")).unwrap();
+    let ask = |path: &str, body: Value| server.post(&format!("/v1/collections/notes/{path}"), &body).expect(200);
+    ask("search", json!({"query": "river"}));
+    ask("search/batch", json!({"queries": [{"query": "river"}, {"query": "sea"}]}));
+    ask("context", json!({"query": "river", "budget_tokens": 100}));
+    server.post("/v1/collections/notes/search", &json!({"query": ""})).expect(400);
+    let Value::String(text) = server.get("/metrics").expect(200) else { panic!("no text") };
+    for stage in ["embed", "filter", "retrieve", "fuse", "rerank", "hydrate", "total"] {
+        let line = format!("quiver_search_stage_seconds_count{{stage=\"{stage}\"}} 4");
+        assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+    }
+    let total = text.lines().find_map(|line| line.strip_prefix("quiver_search_stage_seconds_sum{stage=\"total\"} "));
+    assert!(total.is_some_and(|seconds| (0.0..600.0).contains(&seconds.parse::<f64>().unwrap())), "{text}");
+}
+
+#[test]
 fn metrics_and_the_document_of_routes_need_a_key_where_there_is_one() {
     let server = keyed();
     for path in ["/metrics", "/openapi.json", "/version"] {

@@ -7,6 +7,7 @@ mod plane;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use quiverdb_storage::{DocumentId, HydratedChunk};
@@ -104,6 +105,9 @@ async fn map(
         let snapshot = app.collection(&name)?.snapshot()?;
         let keep = |passage| Labelled::of(passage, asked.field.as_deref());
         let sample = snapshot.sample(asked.space.as_deref(), limit as usize, stop, keep)?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::stopping());
+        }
         Ok(draw(sample))
     });
     Ok(Json(drawn.await?))

@@ -49,10 +49,14 @@ async fn search(
     Json(body): Json<Search>,
 ) -> Answer<Json<Found>> {
     let found = app
-        .read(move |app| {
+        .call(Kind::Read, move |app, cancel| {
             let collection = app.collection(&name)?;
-            let results = collection.search(asked(app, &body)?)?;
+            // A model may have been loaded for it meanwhile.
+            let query = asked(app, &body)?;
+            expect_wanted(cancel)?;
+            let results = collection.search(query)?;
             app.metrics.searched(&results.timings_ms);
+            expect_wanted(cancel)?;
             Found::of(&collection, &body, results)
         })
         .await?;
@@ -100,7 +104,9 @@ async fn search_batch(
             expect_room(app, &queries)?;
             let asked = queries.iter().enumerate().map(|(at, query)| asked(app, query).map_err(|error| of(at, error)));
             let results = answer_all(&collection, asked.collect::<Answer<_>>()?, cancel)?;
-            queries.iter().zip(results).map(|(query, results)| Found::of(&collection, query, results)).collect()
+            results.iter().for_each(|results| app.metrics.searched(&results.timings_ms));
+            let found = |(query, results)| expect_wanted(cancel).and_then(|()| Found::of(&collection, query, results));
+            queries.iter().zip(results).map(found).collect()
         })
         .await?;
     Ok(Json(BatchResults { results }))
@@ -130,12 +136,15 @@ fn expect_room(app: &App, queries: &[Search]) -> Answer<()> {
 fn answer_all(collection: &Collection, queries: Vec<Query>, cancel: &AtomicBool) -> Answer<Vec<SearchResults>> {
     let snapshot = collection.snapshot()?;
     let one = |(at, query): (usize, Query)| {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Failure::stopping());
-        }
+        expect_wanted(cancel)?;
         snapshot.search(query).map_err(|error| of(at, error.into()))
     };
     queries.into_par_iter().enumerate().map(one).collect()
+}
+
+/// Goes on only where somebody waits for it.
+fn expect_wanted(cancel: &AtomicBool) -> Answer<()> {
+    if cancel.load(Ordering::Relaxed) { Err(Failure::stopping()) } else { Ok(()) }
 }
 
 /// A failure of the query at this place.
@@ -157,10 +166,13 @@ async fn context(
     Json(body): Json<Ask>,
 ) -> Answer<Json<Context>> {
     let context = app
-        .read(move |app| {
-            let collection = app.collection(&name)?;
+        .call(Kind::Read, move |app, cancel| {
+            let snapshot = app.collection(&name)?.snapshot()?;
             let options = options(&body)?;
-            Ok(collection.context(body.question(app)?, &options)?)
+            let (context, timings_ms) = snapshot.context_until(&body.question(app)?, &options, cancel)?;
+            expect_wanted(cancel)?;
+            app.metrics.searched(&timings_ms);
+            Ok(context)
         })
         .await?;
     Ok(Json(context))

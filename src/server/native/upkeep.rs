@@ -248,7 +248,7 @@ struct Checked {
     responses((status = 200, body = Checked), (status = "default", body = FailureBody)))]
 async fn check(State(app): State<Arc<App>>) -> Answer<Json<Checked>> {
     // It takes long, so it waits in that lane.
-    app.write(|app, _| Ok(Json(Checked { violations: app.database.check()? }))).await
+    app.write(|app, cancel| Ok(Json(Checked { violations: app.database.check_until(cancel)? }))).await
 }
 
 /// The database in numbers.

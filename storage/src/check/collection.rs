@@ -31,6 +31,10 @@ pub(super) fn check(
     let analyzer = Analyzer::new(&settings.analyzer);
     let mut totals = chunks::Totals::default();
     for (&document, found) in &documents {
+        // What follows would take for missing what was not read.
+        if check.is_stopped() {
+            return Ok(());
+        }
         let key = (number, document);
         check.expect(document < record.next_document, || {
             format!("{}: its number was never given out", Place::new(DOCUMENTS.name(), key))
