@@ -335,7 +335,7 @@ pub(crate) struct Serve {
     /// The log on stderr: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "QUIVER_LOG")]
     pub(crate) log: Option<String>,
-    /// What is logged, in the words of RUST_LOG: warn, or info,quiverdb=debug [default: info]
+    /// What is logged, in the words of RUST_LOG: warn, or info,quiverdb=debug [default: info,rmcp=warn]
     #[arg(long, value_name = "FILTER", env = "QUIVER_LOG_FILTER")]
     pub(crate) log_filter: Option<String>,
     /// What a request may cost, such as hits=100; --print-config shows all names

@@ -52,7 +52,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// How the log on stderr looks.
     pub log: LogFormat,
-    /// What is logged, in the words of `RUST_LOG`: `info` unless told.
+    /// What is logged, in the words of `RUST_LOG`: `info,rmcp=warn` unless told.
     pub log_filter: String,
     /// What a request may cost.
     pub limits: Limits,
@@ -133,7 +133,8 @@ impl Default for Settings {
             insecure: false,
             tls: None,
             log: LogFormat::Text,
-            log_filter: "info".to_owned(),
+            // What the Model Context Protocol's library says at `info` is of each request.
+            log_filter: "info,rmcp=warn".to_owned(),
             limits: Limits::default(),
         }
     }
