@@ -141,6 +141,32 @@ def expect_crowd(port, count):
         raise SystemExit(f"the server has {there} connections of a crowd of {count}: there is nothing to measure")
 
 
+def measure(process, port, count, seconds):
+    """The bomb, honest clients alone, and among the crowd."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("PUT", "/v1/collections/crowd", "{}", {"Content-Type": "application/json"})
+    print("collection:", connection.getresponse().status)
+    bomb(port, process)
+    alone = honest(port, seconds / 2)
+    print("alone ", json.dumps(alone), flush=True)
+    crowd = Crowd(port, count)
+    crowd.start()
+    end = time.monotonic() + 30
+    while len(crowd.open) < count and time.monotonic() < end:
+        time.sleep(0.05)
+    expect_crowd(port, count)
+    among = honest(port, seconds)
+    expect_crowd(port, count)
+    print("among ", json.dumps(among), f"crowd: {len(crowd.open)} open, {crowd.closed} closed by the server")
+    print(f"memory {memory(process, 'VmRSS:')} MiB, peak {memory(process, 'VmHWM:')} MiB", flush=True)
+    crowd.ended = True
+    crowd.join()
+    process.terminate()
+    code = process.wait(60)
+    if code != 0 or among["failed"] or alone["failed"]:
+        raise SystemExit(f"exit {code}, failed requests: {among['failed']} among the crowd, {alone['failed']} alone")
+
+
 def main():
     binary = sys.argv[1]
     count, seconds = int((sys.argv[2:] + ["2000"])[0]), float((sys.argv[3:] + ["20"])[0])
@@ -148,28 +174,10 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
     with tempfile.TemporaryDirectory() as folder:
         process, port = start(binary, folder + "/quiver.db")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("PUT", "/v1/collections/crowd", "{}", {"Content-Type": "application/json"})
-        print("collection:", connection.getresponse().status)
-        bomb(port, process)
-        alone = honest(port, seconds / 2)
-        print("alone ", json.dumps(alone), flush=True)
-        crowd = Crowd(port, count)
-        crowd.start()
-        end = time.monotonic() + 30
-        while len(crowd.open) < count and time.monotonic() < end:
-            time.sleep(0.05)
-        expect_crowd(port, count)
-        among = honest(port, seconds)
-        expect_crowd(port, count)
-        print("among ", json.dumps(among), f"crowd: {len(crowd.open)} open, {crowd.closed} closed by the server")
-        print(f"memory {memory(process, 'VmRSS:')} MiB, peak {memory(process, 'VmHWM:')} MiB", flush=True)
-        crowd.ended = True
-        crowd.join()
-        process.terminate()
-        code = process.wait(60)
-        if code != 0 or among["failed"] or alone["failed"]:
-            raise SystemExit(f"exit {code}, failed requests: {among['failed']} among the crowd, {alone['failed']} alone")
+        try:
+            measure(process, port, count, seconds)
+        finally:
+            process.kill()
 
 
 main()
