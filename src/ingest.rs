@@ -63,6 +63,7 @@ pub(crate) trait Along: Sync {
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     /// Which document of its batch it was: an id may come twice.
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "imports tell the row"))]
     pub(crate) place: usize,
     pub(crate) rejected: Rejected,
 }
