@@ -317,7 +317,9 @@ fn writers_of_one_point_lose_nothing_to_each_other() {
     let patch = |key: &str| {
         for round in 0..ROUNDS {
             let payload = json!({format!("{key}{round}"): round});
-            result(post(&server, "/payload", json!({"payload": payload, "points": [1]})));
+            // Who is overtaken again and again, as on a busy machine, is told to come again.
+            let edit = || post(&server, "/payload", json!({"payload": payload, "points": [1]}));
+            result((0..100).map(|_| edit()).find(|answer| answer.status != 503).unwrap());
         }
     };
     let natively = || {

@@ -19,7 +19,7 @@ use crate::{ExpectedVersion, Result};
 /// Points that are written in one transaction at most: they are in memory together.
 const TOGETHER: usize = 1_024;
 /// How often one piece of the points is tried.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 24;
 
 /// What is to become of some points, as they were read.
 pub(super) enum Edits {
@@ -73,7 +73,7 @@ pub(super) fn settle<T>(
 
 /// Longer each time, and not for all alike: two that met would meet again.
 fn pause(attempt: u32) -> Duration {
-    let most_micros = 500_u64 << attempt;
+    let most_micros = 500_u64 << attempt.min(7);
     Duration::from_micros(RandomState::new().hash_one(attempt) % most_micros)
 }
 

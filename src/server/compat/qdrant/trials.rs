@@ -85,7 +85,7 @@ fn a_point_that_others_never_leave_alone_is_not_edited_and_nothing_is_lost() {
     let native = |round: usize| drop(collection.add(point(0, json!({"b": round}))).unwrap());
     let refused = edited(&app, json!({"points": [0]}), native).unwrap_err();
     assert_eq!((refused.status.as_u16(), refused.retryable), (503, true), "{}", refused.message);
-    assert_eq!(collection.get(0).unwrap().unwrap().metadata, json!({"b": 7}));
+    assert_eq!(collection.get(0).unwrap().unwrap().metadata, json!({"b": 23}));
 }
 
 #[test]
